@@ -1,0 +1,1 @@
+"""Engines: a stage of a bundle made callable by a backend."""

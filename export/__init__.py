@@ -1,0 +1,1 @@
+"""Export of each stage to an ONNX bundle, verified against the reference."""

@@ -1,0 +1,1 @@
+"""Reference implementation of KeyVID in PyTorch: plain, exact, slow."""

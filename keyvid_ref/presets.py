@@ -1,0 +1,111 @@
+"""Presets: the published size and the tiny one, as numbers for the same code."""
+
+from dataclasses import dataclass, replace
+
+from keyvid_ref.audio_encoder import AudioEncoderConfig
+from keyvid_ref.clip import ClipTextConfig, ClipVisionConfig
+from keyvid_ref.localizer import LocalizerConfig
+from keyvid_ref.resampler import ResamplerConfig
+from keyvid_ref.unet import UNetConfig
+from keyvid_ref.vae import VAEConfig
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling defaults; the values here are the released ones (released inference script)."""
+
+    steps: int = 90
+    eta: float = 1.0
+    solver: str = "ddim"  # or "dpm": DPM-Solver++(2M)
+    guidance_image: float = 2.0
+    guidance_text: float = 7.5
+    guidance_audio: float = 7.5
+    guidance_audio_interpolator: float = 9.0
+    guidance_rescale: float = 0.7
+    temporal: str = "windows"  # or "full": temporal attention of the interpolator
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that distinguishes one size of the model from another.
+
+    `fps` and `keyframe_fps` are the frame rates that the interpolator and the generator are told.
+    `layout` is the audio token layout ("paper" or "released"), `latent_sample` whether the image
+    latent is a sample of the posterior (release) or its mean.
+    """
+
+    name: str
+    height: int = 320
+    width: int = 512
+    frames: int = 48
+    keyframes: int = 12
+    fps: int = 24
+    keyframe_fps: int = 6
+    layout: str = "released"
+    latent_scale: float = 0.18215
+    latent_sample: bool = True
+    dynamic_rescale: float = 0.7
+    unet: UNetConfig = UNetConfig()
+    vae: VAEConfig = VAEConfig()
+    clip_text: ClipTextConfig = ClipTextConfig()
+    clip_vision: ClipVisionConfig = ClipVisionConfig()
+    resampler: ResamplerConfig = ResamplerConfig()
+    audio: AudioEncoderConfig = AudioEncoderConfig()
+    localizer: LocalizerConfig = LocalizerConfig()
+    sampling: Sampling = Sampling()
+
+    def unet_config(self, stage: str, temporal: str = "full") -> UNetConfig:
+        """Configuration of the U-Net of `stage`: only the generator embeds the frame index."""
+        return replace(self.unet, frame_index=stage == "generator", temporal=temporal)
+
+
+_TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4))
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(name="keyvid-512"),
+        Preset(
+            name="tiny",
+            height=64,
+            width=96,
+            layout="paper",
+            latent_scale=1.0,
+            latent_sample=False,
+            unet=UNetConfig(
+                model_channels=48,
+                channel_mult=(1, 2),
+                num_res_blocks=1,
+                attention_downsampling=(1, 2),
+                head_channels=16,
+                context_dim=128,
+                latent_channels=8,
+                norm_groups=8,
+                text_tokens=16,
+                image_tokens=4,
+                audio_dim=96,
+            ),
+            vae=VAEConfig(
+                channels=64, channel_mult=(1, 2), latent_channels=8, norm_groups=8, patch_size=4
+            ),
+            clip_text=ClipTextConfig(
+                vocab_size=512, context_length=16, width=128, layers=3, heads=4, embed_dim=64
+            ),
+            clip_vision=ClipVisionConfig(image_size=56, width=96, layers=4, heads=4, embed_dim=64),
+            resampler=ResamplerConfig(
+                width=96, depth=2, heads=4, head_channels=24, queries=4, input_dim=96, output_dim=128
+            ),
+            audio=_TINY_AUDIO,
+            localizer=LocalizerConfig(
+                audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
+            ),
+            sampling=Sampling(
+                steps=25,
+                guidance_image=1.0,
+                guidance_text=1.0,
+                guidance_audio=2.5,
+                guidance_audio_interpolator=2.5,
+            ),
+        ),
+    )
+}
