@@ -1,0 +1,207 @@
+"""The video U-Net of the keyframe generator and of the motion interpolator."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from keyvid_ref.unet_blocks import (
+    Context,
+    Downsample,
+    ResidualBlock,
+    SpatialTransformer,
+    TemporalTransformer,
+    TemporalWindows,
+    Upsample,
+    run_layers,
+    sinusoidal_embedding,
+)
+
+_INIT_ATTENTION_HEADS = 8
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of the U-Net; the defaults are the published ones.
+
+    `channel_mult` gives each level's width in units of `model_channels`, `attention_downsampling`
+    the downsampling factors at which transformers stand. `temporal` is "full" or "windows": what
+    the temporal self-attentions see (FreeNoise windows of `window` frames every `window_stride`).
+    `text_tokens` and `image_tokens` (per frame) split the context.
+    """
+
+    model_channels: int = 320
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    attention_downsampling: tuple[int, ...] = (1, 2, 4)
+    head_channels: int = 64
+    context_dim: int = 1024
+    frame_index: bool = True
+    temporal: str = "full"
+    latent_channels: int = 4
+    norm_groups: int = 32
+    text_tokens: int = 77
+    image_tokens: int = 16
+    audio_dim: int = 768
+    window: int = 12
+    window_stride: int = 6
+
+    def __post_init__(self) -> None:
+        if self.temporal not in ("full", "windows"):
+            raise ValueError(f"temporal is {self.temporal!r}; valid: 'full', 'windows'")
+
+
+class UNet(nn.Module):
+    """Predicts the velocity v of the frames' latents (paper, section 3.2; released layout)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, emb_dim = config.model_channels, 4 * config.model_channels
+
+        def embedding_mlp() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Linear(width, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
+            )
+
+        self.time_embed = embedding_mlp()
+        self.fps_embedding = embedding_mlp()
+        if config.frame_index:
+            self.frame_idx_embedding = embedding_mlp()
+        self.audio_proj_2 = nn.Linear(config.audio_dim, config.context_dim)
+
+        self.input_blocks = nn.ModuleList(
+            [nn.ModuleList([nn.Conv2d(2 * config.latent_channels, width, 3, padding=1)])]
+        )
+        self.init_attn = nn.ModuleList(
+            [
+                TemporalTransformer(
+                    width,
+                    _INIT_ATTENTION_HEADS,
+                    _INIT_ATTENTION_HEADS * config.head_channels,
+                    config.norm_groups,
+                    conv_projections=True,
+                )
+            ]
+        )
+        channels, downsampling, skips = width, 1, [width]
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                block = [self._residual(channels, mult * width)]
+                channels = mult * width
+                self.input_blocks.append(
+                    nn.ModuleList(block + self._transformers(channels, downsampling))
+                )
+                skips.append(channels)
+            if level < len(config.channel_mult) - 1:
+                self.input_blocks.append(nn.ModuleList([Downsample(channels)]))
+                skips.append(channels)
+                downsampling *= 2
+
+        self.middle_block = nn.ModuleList(
+            [
+                self._residual(channels, channels),
+                *self._transformers(channels),
+                self._residual(channels, channels),
+            ]
+        )
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                block = [self._residual(channels + skips.pop(), mult * width)]
+                channels = mult * width
+                block += self._transformers(channels, downsampling)
+                if level > 0 and i == config.num_res_blocks:
+                    block.append(Upsample(channels))
+                    downsampling //= 2
+                self.output_blocks.append(nn.ModuleList(block))
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, config.latent_channels, 3, padding=1),
+        )
+
+    def _residual(self, in_channels: int, out_channels: int) -> nn.Module:
+        config = self.config
+        return ResidualBlock(in_channels, out_channels, 4 * config.model_channels, config.norm_groups)
+
+    def _transformers(self, channels: int, downsampling: int | None = None) -> list[nn.Module]:
+        config = self.config
+        if downsampling is not None and downsampling not in config.attention_downsampling:
+            return []
+        heads = channels // config.head_channels
+        return [
+            SpatialTransformer(channels, heads, config.context_dim, config.norm_groups),
+            TemporalTransformer(channels, heads, channels, config.norm_groups),
+        ]
+
+    def forward(
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        audio: Tensor,
+        fps: Tensor,
+        frame_index: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the velocity.
+
+        Args:
+            latent: (B, 2 C, F, H, W) noisy latents, then the concatenated condition.
+            timestep: (B,) diffusion timestep, 0..999.
+            context: (B, text_tokens + F image_tokens, context_dim) text, then each frame's image.
+            audio: (B, F, N, audio_dim) audio tokens of each frame, any N.
+            fps: (B,) frames per second of the F frames.
+            frame_index: (B, F) index of each frame in the clip; the generator only.
+        Returns:
+            (B, C, F, H, W).
+        """
+        config = self.config
+        batch, _, num_frames, height, width = latent.shape
+        embedding = self._embed(timestep, fps, frame_index, num_frames)  # (B F, emb_dim)
+        frame_context = self._split_context(context, audio)
+        windows = None
+        if config.temporal == "windows" and num_frames > config.window:
+            windows = TemporalWindows(num_frames, config.window, config.window_stride)
+
+        h = latent.transpose(1, 2).flatten(0, 1)  # (B F, 2 C, H, W)
+        state = (embedding, frame_context, num_frames, windows)
+        skips = []
+        for i, block in enumerate(self.input_blocks):
+            h = run_layers(block, h, *state)  # type: ignore[arg-type]
+            if i == 0:
+                h = run_layers(self.init_attn, h, *state)
+            skips.append(h)
+        h = run_layers(self.middle_block, h, *state)
+        for block in self.output_blocks:
+            h = run_layers(block, torch.cat([h, skips.pop()], dim=1), *state)  # type: ignore[arg-type]
+        return self.out(h).unflatten(0, (batch, num_frames)).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def _embed(
+        self, timestep: Tensor, fps: Tensor, frame_index: Tensor | None, num_frames: int
+    ) -> Tensor:
+        """Sum of the embeddings of timestep, fps and frame index, (B F, emb_dim)."""
+        width, dtype = self.config.model_channels, self.audio_proj_2.weight.dtype
+
+        def sinusoids(values: Tensor) -> Tensor:
+            return sinusoidal_embedding(values, width).to(dtype)
+
+        clip = self.time_embed(sinusoids(timestep)) + self.fps_embedding(sinusoids(fps))
+        embedding = clip[:, None].expand(-1, num_frames, -1).flatten(0, 1)
+        if self.config.frame_index:
+            if frame_index is None:
+                raise ValueError("this U-Net embeds the frame index, but frame_index is None")
+            embedding = embedding + self.frame_idx_embedding(sinusoids(frame_index.flatten()))
+        return embedding  # type: ignore[no-any-return]
+
+    def _split_context(self, context: Tensor, audio: Tensor) -> Context:
+        """One row of text, image and audio tokens per frame; audio projected and normalised."""
+        config, num_frames = self.config, audio.shape[1]
+        text = context[:, : config.text_tokens]
+        image = context[:, config.text_tokens :]
+        return Context(
+            text=text[:, None].expand(-1, num_frames, -1, -1).flatten(0, 1),
+            image=image.unflatten(1, (num_frames, config.image_tokens)).flatten(0, 1),
+            audio=F.normalize(self.audio_proj_2(audio), dim=-1).flatten(0, 1),
+        )

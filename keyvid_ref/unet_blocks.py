@@ -1,0 +1,340 @@
+"""Layers of the video U-Net, under the names of the released state dict.
+
+Frames are batch: feature maps are (B F, C, H, W) everywhere except inside the temporal layers.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Context(NamedTuple):
+    """What the cross-attention attends to, one row per frame, context_dim wide."""
+
+    text: Tensor  # (B F, text_tokens, D)
+    image: Tensor  # (B F, image_tokens, D)
+    audio: Tensor  # (B F, audio_tokens, D)
+
+
+def sinusoidal_embedding(values: Tensor, dim: int) -> Tensor:
+    """(N,) numbers to (N, dim) float32 sinusoids, cosine half first (released code)."""
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=values.device) / half
+    angles = values.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of (N, tokens, heads * d) projections, scale d^-1/2."""
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (N, heads, tokens, d)
+
+    out = F.scaled_dot_product_attention(split(query), split(key), split(value))
+    return out.transpose(1, 2).flatten(2)  # (N, tokens, heads * d)
+
+
+class TemporalWindows:
+    """Overlapping windows over the frames and the pyramid that fuses them (FreeNoise, 3.2)."""
+
+    def __init__(self, num_frames: int, window: int, stride: int) -> None:
+        if (num_frames - window) % stride:
+            raise ValueError(
+                f"{num_frames} frames are not covered by windows of {window} every {stride} frames"
+            )
+        starts = range(0, num_frames - window + 1, stride)
+        self.gather = torch.tensor([range(s, s + window) for s in starts])  # (windows, window)
+        pyramid = [min(i + 1, window - i) for i in range(window)]
+        slots: list[list[tuple[int, int]]] = [[] for _ in range(num_frames)]
+        for slot, frame in enumerate(self.gather.flatten().tolist()):
+            slots[frame].append((slot, pyramid[slot % window]))
+        overlap = max(map(len, slots))
+        padded = [row + [(0, 0)] * (overlap - len(row)) for row in slots]
+        table = torch.tensor(padded)  # (F, overlap, 2)
+        weights = table[..., 1].float()
+        self.fold_slots = table[..., 0]  # (F, overlap)
+        self.fold_weights = weights / weights.sum(dim=1, keepdim=True)  # (F, overlap)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(N, F, C) to (N windows, window, C)."""
+        return x[:, self.gather].flatten(0, 1)
+
+    def fuse(self, x: Tensor) -> Tensor:
+        """(N windows, window, C) to (N, F, C): the weighted mean over the windows of a frame."""
+        slots = x.unflatten(0, (-1, len(self.gather))).flatten(1, 2)  # (N, windows * window, C)
+        weights = self.fold_weights.to(x)[..., None]
+        return (slots[:, self.fold_slots] * weights).sum(dim=2)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over (N, tokens, C), on windows of the tokens where some are given."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, windows: TemporalWindows | None = None) -> Tensor:
+        query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
+        if windows is None:
+            out = attend(query, key, value, self.heads)
+        else:
+            split = windows.split
+            out = windows.fuse(attend(split(query), split(key), split(value), self.heads))
+        return self.to_out(out)  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """One query for text, image and audio; the three results are summed (paper, section 3.2)."""
+
+    def __init__(self, channels: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.beta = nn.Parameter(torch.zeros(()))
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context_dim, channels, bias=False)
+        self.to_v = nn.Linear(context_dim, channels, bias=False)
+        self.to_k_ip = nn.Linear(context_dim, channels, bias=False)
+        self.to_v_ip = nn.Linear(context_dim, channels, bias=False)
+        self.to_k_ap = nn.Linear(context_dim, channels, bias=False)
+        self.to_v_ap = nn.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        query = self.to_q(x)
+        text = attend(query, self.to_k(context.text), self.to_v(context.text), self.heads)
+        image = attend(query, self.to_k_ip(context.image), self.to_v_ip(context.image), self.heads)
+        audio = attend(query, self.to_k_ap(context.audio), self.to_v_ap(context.audio), self.heads)
+        return self.to_out(text + image + (torch.tanh(self.beta) + 1) * audio)  # type: ignore[no-any-return]
+
+
+class GEGLU(nn.Module):
+    """Linear to twice the width; one half gates the other through GELU."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """GEGLU feed-forward, four times as wide inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # The identity stands where the released network has dropout: it keeps the key "net.2".
+        self.net = nn.Sequential(
+            GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+class SpatialBlock(nn.Module):
+    """Self-attention over the pixels of a frame, cross-attention, feed-forward; pre-norm."""
+
+    def __init__(self, channels: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.attn1 = SelfAttention(channels, heads)
+        self.attn2 = CrossAttention(channels, heads, context_dim)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+
+
+class TemporalBlock(nn.Module):
+    """Two self-attentions over the frames of a pixel and a feed-forward; pre-norm, no positions."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.attn1 = SelfAttention(channels, heads)
+        self.attn2 = SelfAttention(channels, heads)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, windows: TemporalWindows | None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), windows)
+        x = x + self.attn2(self.norm2(x), windows)
+        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+
+
+class SpatialTransformer(nn.Module):
+    """A `SpatialBlock` over the pixels of each frame, with residual."""
+
+    def __init__(self, channels: int, heads: int, context_dim: int, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, heads, context_dim)])
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B F, H W, C)
+        tokens = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context)
+        tokens = self.proj_out(tokens)
+        return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])  # type: ignore[no-any-return]
+
+
+class TemporalTransformer(nn.Module):
+    """A `TemporalBlock` over the frames at each pixel, with residual.
+
+    `inner` may differ from `channels`; `conv_projections` stores the projections as 1x1
+    convolutions, as the released `init_attn` does.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        inner: int,
+        norm_groups: int,
+        conv_projections: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(inner, heads)])
+        self.proj_in: nn.Module
+        self.proj_out: nn.Module
+        if conv_projections:
+            self.proj_in = nn.Conv1d(channels, inner, 1)
+            self.proj_out = nn.Conv1d(inner, channels, 1)
+        else:
+            self.proj_in = nn.Linear(channels, inner)
+            self.proj_out = nn.Linear(inner, channels)
+
+    def forward(self, x: Tensor, num_frames: int, windows: TemporalWindows | None) -> Tensor:
+        video = frames_to_video(x, num_frames)  # (B, C, F, H, W)
+        size = video.shape
+        tokens = self.norm(video).permute(0, 3, 4, 2, 1).flatten(0, 2)  # (B H W, F, C)
+        tokens = _project(self.proj_in, tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, windows)
+        tokens = _project(self.proj_out, tokens)
+        video = tokens.unflatten(0, (size[0], size[3], size[4]))  # (B, H, W, F, C)
+        return x + video.permute(0, 3, 4, 1, 2).flatten(0, 1)
+
+
+def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """Apply a Linear, or a 1x1 Conv1d as the same matrix product, over the last axis."""
+    weight = layer.weight.flatten(1)  # type: ignore[operator,union-attr]
+    return F.linear(tokens, weight, layer.bias)  # type: ignore[arg-type]
+
+
+class TemporalConv(nn.Module):
+    """Four times norm, SiLU and a convolution over three frames, with residual."""
+
+    def __init__(self, channels: int, norm_groups: int) -> None:
+        super().__init__()
+
+        def layer(with_dropout_slot: bool) -> nn.Sequential:
+            # The identity stands where the released network has dropout: it keeps the key "3".
+            slot = [nn.Identity()] if with_dropout_slot else []
+            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+            return nn.Sequential(nn.GroupNorm(norm_groups, channels), nn.SiLU(), *slot, conv)
+
+        self.conv1 = layer(with_dropout_slot=False)
+        self.conv2 = layer(with_dropout_slot=True)
+        self.conv3 = layer(with_dropout_slot=True)
+        self.conv4 = layer(with_dropout_slot=True)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return video + self.conv4(self.conv3(self.conv2(self.conv1(video))))  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with the embedding added between them, then the temporal block."""
+
+    def __init__(self, in_channels: int, out_channels: int, emb_dim: int, norm_groups: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(norm_groups, in_channels),
+            nn.SiLU(),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_dim, out_channels))
+        # The identity stands where the released network has dropout: it keeps the key "3".
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(norm_groups, out_channels),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+        self.skip_connection: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.skip_connection = nn.Conv2d(in_channels, out_channels, 1)
+        self.temopral_conv = TemporalConv(out_channels, norm_groups)
+
+    def forward(self, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
+        h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+        h = self.skip_connection(x) + self.out_layers(h)
+        video = self.temopral_conv(frames_to_video(h, num_frames))
+        return video.transpose(1, 2).flatten(0, 1)  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    """Halve the size with a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    """Double the size by repetition, then convolve."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+
+
+def frames_to_video(x: Tensor, num_frames: int) -> Tensor:
+    """(B F, C, H, W) to (B, C, F, H, W)."""
+    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def run_layers(
+    layers: Sequence[nn.Module] | nn.ModuleList,
+    x: Tensor,
+    embedding: Tensor,
+    context: Context,
+    num_frames: int,
+    windows: TemporalWindows | None,
+) -> Tensor:
+    """Run a block of the U-Net, giving each layer what it takes."""
+    for layer in layers:
+        if isinstance(layer, ResidualBlock):
+            x = layer(x, embedding, num_frames)
+        elif isinstance(layer, SpatialTransformer):
+            x = layer(x, context)
+        elif isinstance(layer, TemporalTransformer):
+            x = layer(x, num_frames, windows)
+        else:
+            x = layer(x)
+    return x
