@@ -24,7 +24,7 @@ class NoiseSchedule:
 
 
 def noise_schedule(dynamic_rescale: float = 0.7) -> NoiseSchedule:
-    """Betas linear in their square root, rescaled to zero terminal SNR (arXiv 2305.08891, alg. 1)."""
+    """Betas linear in their square root, rescaled to zero terminal SNR (arXiv 2305.08891)."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, NUM_TIMESTEPS, dtype=torch.float64) ** 2
     signal = torch.cumprod(1 - betas, 0).sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
