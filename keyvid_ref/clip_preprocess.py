@@ -19,20 +19,20 @@ def clip_preprocess(image: Tensor, size: int) -> Tensor:
     """
     factors = (image.shape[2] / size, image.shape[3] / size)
     if max(factors) > 1:
-        image = _blur(image, _antialias_kernel(factors[0])[:, None])
-        image = _blur(image, _antialias_kernel(factors[1])[None, :])
+        image = _blur(image, _antialias_kernel(factors[0]).to(image)[:, None])
+        image = _blur(image, _antialias_kernel(factors[1]).to(image)[None, :])
     resized = functional.interpolate(image, (size, size), mode="bicubic", align_corners=True)
-    mean, std = torch.tensor(_MEAN)[:, None, None], torch.tensor(_STD)[:, None, None]
-    return ((resized + 1) / 2 - mean) / std
+    mean, std = image.new_tensor(_MEAN), image.new_tensor(_STD)
+    return ((resized + 1) / 2 - mean[:, None, None]) / std[:, None, None]
 
 
 def _antialias_kernel(factor: float) -> Tensor:
-    """Normalised Gaussian of odd length for an axis that shrinks by `factor`."""
+    """Normalised float64 Gaussian of odd length for an axis that shrinks by `factor`."""
     sigma = max((factor - 1) / 2, 0.001)  # an axis that grows is left as it is
     reach = int(max(4 * sigma, 3)) // 2
     offset = torch.arange(-reach, reach + 1, dtype=torch.float64)
     taps = torch.exp(-(offset**2) / (2 * sigma**2))
-    return (taps / taps.sum()).float()
+    return taps / taps.sum()
 
 
 def _blur(image: Tensor, kernel: Tensor) -> Tensor:
