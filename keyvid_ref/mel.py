@@ -40,8 +40,8 @@ def log_mel(waveform: Tensor) -> Tensor:
 def mel_filters() -> Tensor:
     """(128, 257) triangles, equally wide on the HTK mel scale between 20 Hz and Nyquist."""
     mel_of_fft = _hz_to_mel(torch.arange(_FFT_LENGTH // 2 + 1) * SAMPLE_RATE / _FFT_LENGTH)
-    limits = _hz_to_mel(torch.tensor([_LOWEST_HZ, SAMPLE_RATE / 2]))
-    edges = torch.linspace(*limits.tolist(), NUM_BINS + 2, dtype=torch.float64)[:, None]
+    lowest, highest = _hz_to_mel(torch.tensor([_LOWEST_HZ, SAMPLE_RATE / 2])).tolist()
+    edges = torch.linspace(lowest, highest, NUM_BINS + 2, dtype=torch.float64)[:, None]
     rising = (mel_of_fft - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mel_of_fft) / (edges[2:] - edges[1:-1])
     return torch.minimum(rising, falling).clamp(min=0).float()
