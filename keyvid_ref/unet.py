@@ -61,9 +61,7 @@ class UNet(nn.Module):
         width, emb_dim = config.model_channels, 4 * config.model_channels
 
         def embedding_mlp() -> nn.Sequential:
-            return nn.Sequential(
-                nn.Linear(width, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
-            )
+            return nn.Sequential(nn.Linear(width, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
 
         self.time_embed = embedding_mlp()
         self.fps_embedding = embedding_mlp()
@@ -122,9 +120,26 @@ class UNet(nn.Module):
             nn.Conv2d(channels, config.latent_channels, 3, padding=1),
         )
 
+    def zero_residual_branches(self) -> None:
+        """Start training from the identity: zero the last layer of each residual branch."""
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                last: list[nn.Module] = [module.out_layers[-1], module.temopral_conv.conv4[-1]]
+            elif isinstance(module, SpatialTransformer | TemporalTransformer):
+                last = [module.proj_out]
+            else:
+                continue
+            for layer in last:
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
+        for parameter in self.out[-1].parameters():
+            nn.init.zeros_(parameter)
+
     def _residual(self, in_channels: int, out_channels: int) -> nn.Module:
         config = self.config
-        return ResidualBlock(in_channels, out_channels, 4 * config.model_channels, config.norm_groups)
+        return ResidualBlock(
+            in_channels, out_channels, 4 * config.model_channels, config.norm_groups
+        )
 
     def _transformers(self, channels: int, downsampling: int | None = None) -> list[nn.Module]:
         config = self.config
