@@ -1,0 +1,343 @@
+"""A bundle: the folder of graphs and weights that the runtime reads, and its manifest.
+
+A bundle is checked against its own `bundle.json`: names that stay in the folder, regular files of
+the stated size and sha256, known keys of the right type. What a graph itself says about files
+beside it is checked by `keyvid.engines.external_data` before a backend sees it.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import asdict, dataclass
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from keyvid.engines.errors import BundleError
+from keyvid.engines.typed_json import from_json, parse_json
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+PACKAGED = ("tiny",)
+WEIGHTS = ("trained", "random")
+PRECISIONS = ("fp32", "fp16")
+DTYPES = ("float32", "int64")
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_EXPORT_AGAIN = "export it again with keyvid-export"
+
+# (path, size, modification time in ns) and sha256 of files that this process has read.
+_verified: set[tuple[Path, int, int, str]] = set()
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes that the runtime needs; height and width in pixels, sample rate in Hz.
+
+    `keyframe_fps` and `fps` are the frame rates that generator and interpolator are told,
+    `mel_frames` and `localizer_frames` the spectrogram lengths of audio encoder and localizer.
+    """
+
+    height: int
+    width: int
+    frames: int
+    keyframes: int
+    fps: int
+    keyframe_fps: int
+    latent_channels: int
+    latent_height: int
+    latent_width: int
+    text_tokens: int
+    image_tokens: int
+    clip_image_size: int
+    frequency_patches: int
+    window: int
+    window_stride: int
+    sample_rate: int
+    mel_bins: int
+    mel_frames: int
+    localizer_frames: int
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How the networks were conditioned in training.
+
+    Attributes:
+        layout: audio token layout, "paper" or "released".
+        latent_scale: factor from the autoencoder's latent to the one that is diffused.
+        latent_sample: whether the image latent is a sample of the posterior, else its mean.
+        dynamic_rescale: s_T of the schedule's dynamic rescale.
+    """
+
+    layout: str
+    latent_scale: float
+    latent_sample: bool
+    dynamic_rescale: float
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """Sampling settings that suit the weights; a caller may change each."""
+
+    steps: int
+    eta: float
+    solver: str
+    guidance_image: float
+    guidance_text: float
+    guidance_audio: float
+    guidance_audio_interpolator: float
+    guidance_rescale: float
+    temporal: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph: dtype ("float32" or "int64") and static shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph of a stage.
+
+    Attributes:
+        file: name in the bundle.
+        inputs, outputs: by tensor name.
+        branches: guidance branches per call, None for a stage without branches.
+        temporal: temporal attention, "full" or "windows", None where there is none.
+    """
+
+    file: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    branches: int | None = None
+    temporal: str | None = None
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """The graphs of one network.
+
+    Attributes:
+        precision: "fp32" or "fp16", what the graphs compute in.
+        graphs: variants that share the stage's weights.
+        error: largest relative error against the reference, None if not verified.
+    """
+
+    precision: str
+    graphs: tuple[GraphSpec, ...]
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """Size in bytes and sha256 (hex) of a file."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileSpec":
+        """Size and hash of the file at `path`."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return cls(file.tell(), digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle.json` in the folder `path` says.
+
+    Attributes:
+        preset: name of the model preset in the reference.
+        weights: "trained" or "random".
+        makers: versions of the programs that made it.
+        stages, files: by name.
+    """
+
+    path: Path
+    name: str
+    preset: str
+    weights: str
+    makers: dict[str, str]
+    dimensions: Dimensions
+    conditioning: Conditioning
+    sampling: SamplingDefaults
+    stages: dict[str, StageSpec]
+    files: dict[str, FileSpec]
+
+    @classmethod
+    def load(cls, bundle: str | PathLike[str], *, verify: bool = True) -> "Bundle":
+        """The bundle in a folder, or the packaged one of that name.
+
+        Args:
+            bundle: a name in `PACKAGED`, or the path of a folder ("./tiny" for one of that name).
+            verify: check the sha256 of each file, once per process; else only kind and size.
+
+        Raises:
+            BundleError: one line on what is wrong and what to do.
+        """
+        path = find_bundle(bundle)
+        manifest = path / MANIFEST
+        _check_regular(manifest)
+        try:
+            loaded = _parse(path, parse_json(manifest.read_bytes()))
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{manifest}: {error}; {_EXPORT_AGAIN}") from None
+        for name, spec in loaded.files.items():
+            _check_file(path / name, spec, verify=verify)
+        return loaded
+
+    def stage(self, name: str) -> StageSpec:
+        """The stage of that name; a BundleError lists the valid ones."""
+        if name not in self.stages:
+            raise BundleError(
+                f"{self.path}: no stage {name!r}; this bundle has {', '.join(self.stages)}"
+            )
+        return self.stages[name]
+
+    def branches(self, stage: str) -> tuple[int, ...]:
+        """Guidance branches per call that `stage` was exported for, ascending."""
+        graphs = self.stage(stage).graphs
+        return tuple(sorted({graph.branches for graph in graphs if graph.branches is not None}))
+
+    def graph(
+        self, stage: str, *, branches: int | None = None, temporal: str | None = None
+    ) -> GraphSpec:
+        """The one graph of `stage` that fits; None fits all, and must leave one."""
+        graphs = self.stage(stage).graphs
+        fitting = [
+            graph
+            for graph in graphs
+            if branches in (None, graph.branches) and temporal in (None, graph.temporal)
+        ]
+        if len(fitting) != 1:
+            variants = ", ".join(f"{graph.branches}/{graph.temporal}" for graph in graphs)
+            raise BundleError(
+                f"{self.path}: {len(fitting)} graphs of {stage} fit branches {branches} and "
+                f"temporal {temporal}; name one of {variants} (branches/temporal)"
+            )
+        return fitting[0]
+
+
+def find_bundle(bundle: str | PathLike[str]) -> Path:
+    """Folder of the packaged bundle of that name, else `bundle` as a path.
+
+    Raises:
+        BundleError: there is no such folder.
+    """
+    if bundle in PACKAGED:
+        path = Path(str(resources.files("keyvid.runtime"))) / "bundles" / str(bundle)
+        if not path.is_dir():
+            raise BundleError(
+                f"{path}: the packaged bundle {bundle!r} is missing; install keyvid again "
+                "or name a folder that keyvid-export wrote"
+            )
+        return path
+    path = Path(bundle)
+    if not os.path.isdir(path):  # unlike Path.is_dir, also False where the name is not allowed
+        found = "is no folder" if os.path.exists(path) else "no such folder"
+        raise BundleError(
+            f"{path}: {found}; name a folder that keyvid-export wrote, "
+            f"or a packaged bundle: {', '.join(PACKAGED)}"
+        )
+    return path
+
+
+def write_manifest(folder: Path, bundle: Bundle) -> None:
+    """Write `bundle.json` into `folder`; `bundle.path` is not part of it."""
+    content = {"schema": SCHEMA, **asdict(bundle)}
+    del content["path"]
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _parse(path: Path, content: Any) -> Bundle:
+    """Decoded `bundle.json` as a bundle, all values checked; no file is looked at.
+
+    Raises:
+        ValueError: what is wrong.
+    """
+    schema = content.pop("schema", None) if isinstance(content, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise BundleError(
+            f"{path / MANIFEST}: schema {schema} is newer than this keyvid reads ({SCHEMA}); "
+            f"install a newer keyvid, or {_EXPORT_AGAIN}"
+        )
+    if schema != SCHEMA:
+        raise ValueError(f"schema is {schema!r:.40}, want {SCHEMA}")
+    bundle: Bundle = from_json(Bundle, content, path=path)
+    _check_choice(bundle.weights, WEIGHTS, "weights")
+    for name, value in asdict(bundle.dimensions).items():
+        _check_positive(value, f"dimensions.{name}")
+    for name, spec in bundle.files.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError(f"file name {name!r:.60} is not a plain name inside the folder")
+        if spec.bytes < 0 or not _SHA256.fullmatch(spec.sha256):
+            raise ValueError(f"files.{name} has no valid size and sha256")
+    for name, stage in bundle.stages.items():
+        _check_stage(stage, f"stages.{name}", bundle)
+    return bundle
+
+
+def _check_stage(stage: StageSpec, where: str, bundle: Bundle) -> None:
+    _check_choice(stage.precision, PRECISIONS, f"{where}.precision")
+    if not stage.graphs:
+        raise ValueError(f"{where} has no graphs")
+    for graph in stage.graphs:
+        if graph.file not in bundle.files:
+            raise ValueError(f"{where} names {graph.file!r:.60}, which is not among files")
+        for name, tensor in (graph.inputs | graph.outputs).items():
+            _check_choice(tensor.dtype, DTYPES, f"{graph.file}: dtype of {name}")
+            for size in tensor.shape:
+                _check_positive(size, f"{graph.file}: a dimension of {name}")
+
+
+def _check_choice(value: str, valid: tuple[str, ...], where: str) -> None:
+    if value not in valid:
+        raise ValueError(f"{where} is {value!r:.40}, want {' or '.join(valid)}")
+
+
+def _check_positive(value: int, where: str) -> None:
+    if value < 1:
+        raise ValueError(f"{where} is {value}, want at least 1")
+
+
+def _check_regular(path: Path) -> int:
+    """Size in bytes of a regular file; links could lead out of the folder and are refused."""
+    try:
+        status = path.lstat()
+    except OSError:
+        raise BundleError(f"{path}: missing from the bundle; copy or export it again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{path}: not a regular file; replace it by a copy of the file itself")
+    return status.st_size
+
+
+def _check_file(path: Path, spec: FileSpec, *, verify: bool) -> None:
+    size = _check_regular(path)
+    if size != spec.bytes:
+        raise BundleError(
+            f"{path}: {size} bytes, {MANIFEST} says {spec.bytes}; copy or export it again"
+        )
+    if not verify:
+        return
+    key = (path.resolve(), size, path.stat().st_mtime_ns, spec.sha256)
+    if key in _verified:
+        return
+    try:
+        found = FileSpec.of(path).sha256
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
+    if found != spec.sha256:
+        raise BundleError(
+            f"{path}: sha256 {found[:12]}..., {MANIFEST} says {spec.sha256[:12]}...; "
+            "the file is damaged or changed, copy or export it again"
+        )
+    _verified.add(key)
