@@ -178,8 +178,8 @@ class ReferencePipeline:
 
     def decode(self, latents: Tensor) -> npt.NDArray[np.uint8]:
         """Frames (T, H, W, 3) of scaled latents (1, C, T, h, w)."""
-        frames = (latents[0].transpose(0, 1) / self.preset.latent_scale).split(1)
-        pixels = torch.cat([self.networks.vae.decode(frame) for frame in frames])
+        frames = latents[0].transpose(0, 1) / self.preset.latent_scale  # (T, C, h, w)
+        pixels = torch.cat([self.networks.vae.decode(frame[None]) for frame in frames])
         pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
         decoded: npt.NDArray[np.uint8]
         decoded = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
@@ -228,7 +228,7 @@ def guide(velocities: Tensor, scales: tuple[float, float, float], rescale: float
     Returns:
         (1, ...).
     """
-    nothing, image, text, audio = velocities.split(1)
+    nothing, image, text, audio = velocities.chunk(4)
     guided = (
         nothing
         + scales[0] * (image - nothing)

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 from pathlib import Path
 
 import torch
@@ -105,5 +105,5 @@ def _random_parameter(name: str, shape: torch.Size, generator: torch.Generator) 
     """Matrices of gain 1, norm scales near 1, biases near 0."""
     value = torch.randn(shape, generator=generator)
     if len(shape) > 1:
-        return value / prod(shape[1:]) ** 0.5
+        return value / sqrt(prod(shape[1:]))
     return 1 + 0.1 * value if name.endswith("weight") else 0.1 * value
