@@ -1,0 +1,67 @@
+"""Training of the whole preset: each part's loss is sound, and one command does everything."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from keyvid_ref import PRESETS, load_networks, train, world
+from keyvid_ref import train_parts as parts
+from keyvid_ref.train_data import EncodedClips
+
+TINY = PRESETS["tiny"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> train.Session:
+    return train.Session(tmp_path_factory.mktemp("run"), TINY, CPU, 2, 1.0, workers=1)
+
+
+@pytest.fixture(scope="module")
+def encoded(session: train.Session) -> EncodedClips:
+    return session.encoded("train")
+
+
+def test_clips_are_those_of_the_world(session: train.Session) -> None:
+    clips = session.clips("train")
+    first = world.make_clip(world.TRAIN_SEEDS[0])
+    assert len(clips) == 2
+    np.testing.assert_array_equal(clips.frames[0], first.frames)
+    np.testing.assert_array_equal(clips.pose[0], first.pose)
+
+
+def test_moving_places_move(session: train.Session, encoded: EncodedClips) -> None:
+    frames = np.asarray(session.clips("train").frames[0], dtype=np.float32)
+    moves = np.ptp(frames, axis=0).max(axis=-1) > 0  # (H, W)
+    share = moves.reshape(8, 8, 12, 8).mean(axis=(1, 3))  # of the pixels below each latent
+    moving = encoded.moving[0].astype(np.float32)
+    assert moving[share > 0.5].mean() > 2 * moving[share == 0].mean()
+
+
+@pytest.mark.parametrize("stage", ["generator", "interpolator"])
+def test_velocity_loss_of_a_silent_unet(
+    session: train.Session, encoded: EncodedClips, stage: str
+) -> None:
+    """A U-Net that begins at zero pays the velocity's own energy, and learns from it."""
+    if stage == "generator":
+        loss_of_batch = parts.generator_loss(encoded, TINY, CPU, batch=2)
+    else:
+        loss_of_batch = parts.interpolator_loss(encoded, TINY, CPU, num_frames=12, batch=2)
+    unet = getattr(session.networks, stage)
+    loss = loss_of_batch(unet, np.random.default_rng(0))
+    loss.backward()
+    energy = max(1.0, float(np.square(encoded.latent.astype(np.float32)).mean()))
+    assert 0.1 < loss.item() < 3 * energy
+    assert unet.out[-1].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_one_command_trains_everything(tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path), "--clips", "4", "--effort", "0.0005"]
+    result = CliRunner().invoke(train.main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert load_networks(tmp_path, TINY)
+    assert (tmp_path / "tokenizer.json").exists()
