@@ -1,0 +1,81 @@
+"""Classifier-free guidance as a row of weights over the branches of one batched call."""
+
+import numpy as np
+
+from keyvid.runtime.sampling import Velocity
+from keyvid.runtime.stages import Stage
+
+
+def branch_weights(image: float, text: float, audio: float) -> np.ndarray:
+    """(4,) float64 weight of each of `keyvid.runtime.conditioning.BRANCHES`; they sum to 1.
+
+    v = none + image (i - none) + text (it - i) + audio (ita - it), sorted by branch.
+    """
+    return np.array([1 - image, image - text, text - audio, audio])
+
+
+def combine(velocities: np.ndarray, weights: np.ndarray, rescale: float) -> np.ndarray:
+    """Weighted sum of the branches, its spread pulled back to that of the last branch.
+
+    The rescale mixes `rescale` parts of the sum, scaled to the last branch's standard deviation
+    (unbiased, over everything), with 1 - `rescale` parts of the sum as it is ("Common Diffusion
+    Noise Schedules and Sample Steps are Flawed", section 3.4).
+
+    Args:
+        velocities: (B, C, F, H, W) float32, one clip's branches; the last is the most conditioned.
+        weights: (B,) weight of each branch.
+        rescale: 0 (off) .. 1.
+    Returns:
+        (1, C, F, H, W) float32.
+    """
+    guided = np.tensordot(weights.astype(np.float32), velocities, axes=1)[np.newaxis]
+    ratio = float(velocities[-1].std(ddof=1) / guided.std(ddof=1))
+    return np.asarray(guided * (rescale * ratio + 1 - rescale))
+
+
+def branches_per_call(active: int, exported: tuple[int, ...], most: int | None) -> int:
+    """The smallest exported batch that takes `active` branches, or as many of them as `most`."""
+    wanted = min(active, most or max(exported), max(exported))
+    return min(size for size in exported if size >= wanted)
+
+
+def guided_velocity(
+    unet: Stage,
+    batch: int,
+    weights: np.ndarray,
+    rescale: float,
+    *,
+    condition: np.ndarray,
+    context: np.ndarray,
+    audio: np.ndarray,
+    **shared: np.ndarray,
+) -> Velocity:
+    """The velocity that the denoise loop asks for, from `batch` branches per network call.
+
+    Inputs that stay the same from step to step are bound once. A last call with too few branches
+    repeats one.
+
+    Args:
+        weights: (B,) weight of each branch that is run.
+        condition: (1, C, F, H, W) latents beside the noisy ones, the same in each branch.
+        context: (B, N, D) text and image tokens per branch.
+        audio: (B, F, n, A) audio tokens per branch.
+        shared: inputs without a batch axis that are the same in each branch.
+    """
+    branches = np.arange(-(-len(weights) // batch) * batch).clip(max=len(weights) - 1)
+    calls = [
+        {"context": context[part], "audio": audio[part]} for part in branches.reshape(-1, batch)
+    ]
+    fixed = {name: np.stack([value] * batch) for name, value in shared.items()}
+    if len(calls) == 1:
+        fixed |= calls.pop()
+        calls.append({})
+    unet.bind(**fixed)
+
+    def velocity(latent: np.ndarray, timestep: int) -> np.ndarray:
+        noisy = np.repeat(np.concatenate([latent, condition], axis=1), batch, axis=0)
+        timesteps = np.full(batch, timestep, np.int64)
+        outputs = [unet(latent=noisy, timestep=timesteps, **inputs) for inputs in calls]
+        return combine(np.concatenate(outputs)[: len(weights)], weights, rescale)
+
+    return velocity
