@@ -86,14 +86,25 @@ PRESETS = {
                 audio_dim=96,
             ),
             vae=VAEConfig(
-                channels=64, channel_mult=(1, 2), latent_channels=8, norm_groups=8, patch_size=4
+                channels=64,
+                channel_mult=(1, 2),
+                latent_channels=8,
+                norm_groups=8,
+                patch_size=4,
+                linear_shortcut=True,
             ),
             clip_text=ClipTextConfig(
                 vocab_size=512, context_length=16, width=128, layers=3, heads=4, embed_dim=64
             ),
             clip_vision=ClipVisionConfig(image_size=56, width=96, layers=4, heads=4, embed_dim=64),
             resampler=ResamplerConfig(
-                width=96, depth=2, heads=4, head_channels=24, queries=4, input_dim=96, output_dim=128
+                width=96,
+                depth=2,
+                heads=4,
+                head_channels=24,
+                queries=4,
+                input_dim=96,
+                output_dim=128,
             ),
             audio=_TINY_AUDIO,
             localizer=LocalizerConfig(

@@ -92,7 +92,7 @@ def train_vae(session: Session) -> None:
     """The autoencoder, its latents standardised."""
     vae = session.networks.vae
     clips, device = session.clips("train"), session.device
-    fit("vae", vae, parts.vae_loss(clips, device), session.recipe(2500), session.folder)
+    fit("vae", vae, parts.vae_loss(clips, device), session.recipe(2000), session.folder)
     vae.fold_latent_statistics(*parts.latent_statistics(vae, clips, device))
 
 
@@ -179,12 +179,24 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[Session], None]]] = {
 
 
 @click.command()
-@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("runs/tiny"),
-              show_default=True, help="Folder of the run: clips, checkpoints, losses, weights.")
-@click.option("--preset", "preset_name", type=click.Choice(list(PRESETS)), default="tiny",
-              show_default=True)
-@click.option("--part", "chosen", type=click.Choice(list(PARTS)), multiple=True,
-              help="Train this part only (repeatable); the ones before it must be finished.")
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/tiny"),
+    show_default=True,
+    help="Folder of the run: clips, checkpoints, losses, weights.",
+)
+@click.option(
+    "--preset", "preset_name", type=click.Choice(list(PRESETS)), default="tiny", show_default=True
+)
+@click.option(
+    "--part",
+    "chosen",
+    type=click.Choice(list(PARTS)),
+    multiple=True,
+    help="Train this part only (repeatable); the ones before it must be finished.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda.")
 @click.option("--clips", "num_clips", default=3000, show_default=True, help="Clips to train on.")
 @click.option("--effort", default=1.0, show_default=True, help="Multiplies every step count.")

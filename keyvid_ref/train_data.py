@@ -1,4 +1,4 @@
-"""Clips of the synthetic world as arrays on disk: rendered once, encoded once, mapped by training."""
+"""Clips of the synthetic world as arrays on disk, rendered and encoded once."""
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
@@ -159,12 +159,12 @@ def encode_audio(networks: Networks, mel: Tensor, preset: Preset) -> Tensor:
 def encode_image(networks: Networks, image: Tensor, preset: Preset) -> Tensor:
     """(N, 3, H, W) in [-1, 1] to image tokens (N, T q, D)."""
     pixels = clip_preprocess(image, preset.clip_vision.image_size)
-    return networks.resampler(networks.clip_vision(pixels))  # type: ignore[no-any-return]
+    return networks.resampler(networks.clip_vision(pixels))
 
 
 def _latents(networks: Networks, frames: Tensor) -> Tensor:
     """(T, 3, H, W) to posterior means (T, C, h, w)."""
-    return networks.vae.encode_moments(frames).chunk(2, dim=1)[0]  # type: ignore[no-any-return]
+    return networks.vae.encode_moments(frames).chunk(2, dim=1)[0]
 
 
 def _moving_places(latent: Tensor) -> Tensor:
@@ -175,8 +175,8 @@ def _moving_places(latent: Tensor) -> Tensor:
 
 def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     path = folder / f"{name}.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)  # type: ignore[no-untyped-call,no-any-return]
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _load(folder: Path, name: str) -> np.ndarray:
-    return np.load(folder / f"{name}.npy", mmap_mode="r")  # type: ignore[no-any-return]
+    return np.load(folder / f"{name}.npy", mmap_mode="r")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,13 +60,18 @@ def fit(
         module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
-    parts = {"module": module, "average": average, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Any] = {
+        "module": module,
+        "average": average,
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
     first_step = 0
     if checkpoint_path.exists():
         checkpoint = torch.load(checkpoint_path, weights_only=True)
         first_step = checkpoint["step"]
         for key, part in parts.items():
-            part.load_state_dict(checkpoint[key])  # type: ignore[attr-defined]
+            part.load_state_dict(checkpoint[key])
         _log.info("%s: going on from step %d", name, first_step)
 
     losses: list[float] = []
@@ -76,7 +82,7 @@ def fit(
         torch.manual_seed(step)
         loss = loss_of_batch(module, rng)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -99,19 +105,19 @@ def fit(
     module.eval()
 
 
-def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Exponential average that forgets faster at first, so that it does not keep the beginning."""
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
         count = int(num_averaged)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
 
     return update
 
 
-def _save(path: Path, step: int, parts: dict[str, object]) -> None:
-    states = {key: part.state_dict() for key, part in parts.items()}  # type: ignore[attr-defined]
+def _save(path: Path, step: int, parts: dict[str, Any]) -> None:
+    states = {key: part.state_dict() for key, part in parts.items()}
     partial = path.with_suffix(".partial")
     torch.save({"step": step, **states}, partial)
     os.replace(partial, path)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.keyframes import select_keyframes
 from keyvid_ref.presets import Preset
 from keyvid_ref.schedule import noise_schedule
-from keyvid_ref.train_data import Clips, EncodedClips, encode_image, to_pixels
+from keyvid_ref.train_data import Clips, EncodedClips, to_pixels
 from keyvid_ref.vae import VAE
 from keyvid_ref.weights import Networks
 
@@ -86,7 +87,12 @@ class ClipTrainer(nn.Module):
 
 
 def clip_loss(
-    clips: Clips, prompts: Tensor, end: Tensor, preset: Preset, device: torch.device, batch: int = 24
+    clips: Clips,
+    prompts: Tensor,
+    end: Tensor,
+    preset: Preset,
+    device: torch.device,
+    batch: int = 24,
 ) -> Loss:
     """Agreement of image and text, and reconstruction from the resampled image tokens.
 
@@ -99,29 +105,17 @@ def clip_loss(
         chosen = rng.integers(len(clips), size=batch)
         image = to_pixels(np.stack([clips.frames[i, rng.integers(48)] for i in chosen]), device)
         kind = torch.from_numpy(clips.kind[chosen]).to(device)
-        networks = _ImageNetworks(module)
-        tokens = encode_image(networks, image, preset)  # type: ignore[arg-type]
+        seen = module.vision(clip_preprocess(image, preset.clip_vision.image_size))
+        tokens = module.resampler(seen)
         text = module.text(prompts)[torch.arange(len(prompts)), end] @ module.text.text_projection
-        seen = networks.last_tokens[:, 0] @ module.vision.proj
-        similarity = F.normalize(seen, dim=-1) @ F.normalize(text, dim=-1).T
+        picture = seen[:, 0] @ module.vision.proj
+        similarity = F.normalize(picture, dim=-1) @ F.normalize(text, dim=-1).T
         agreement = F.cross_entropy(module.temperature * similarity, kind)
         coarse = F.adaptive_avg_pool2d(image, module.coarse_size).flatten(1)
         predicted = module.to_coarse(tokens).unflatten(1, (preset.frames, -1)).flatten(2)
         return agreement + (predicted - coarse[:, None]).abs().mean()
 
     return loss
-
-
-class _ImageNetworks:
-    """The two image networks as `encode_image` wants them, keeping the encoder's tokens."""
-
-    def __init__(self, trainer: ClipTrainer) -> None:
-        self.resampler, self._vision = trainer.resampler, trainer.vision
-        self.last_tokens = torch.empty(0)
-
-    def clip_vision(self, pixels: Tensor) -> Tensor:
-        self.last_tokens = self._vision(pixels)
-        return self.last_tokens
 
 
 class AudioTrainer(nn.Module):
@@ -138,7 +132,7 @@ class AudioTrainer(nn.Module):
         tokens = self.encoder(mel)
         patches = tokens[:, 1:].unflatten(1, (-1, self._frames)).transpose(1, 2).flatten(2)
         own = torch.cat([tokens[:, :1].expand(-1, self._frames, -1), patches], dim=2)
-        return self.head(own)  # type: ignore[no-any-return]
+        return self.head(own)
 
 
 def audio_loss(clips: Clips, device: torch.device, batch: int = 16) -> Loss:

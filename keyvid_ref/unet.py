@@ -173,7 +173,7 @@ class UNet(nn.Module):
             (B, C, F, H, W).
         """
         config = self.config
-        batch, _, num_frames, height, width = latent.shape
+        batch, num_frames = latent.shape[0], latent.shape[2]
         embedding = self._embed(timestep, fps, frame_index, num_frames)  # (B F, emb_dim)
         frame_context = self._split_context(context, audio)
         windows = None
@@ -184,14 +184,14 @@ class UNet(nn.Module):
         state = (embedding, frame_context, num_frames, windows)
         skips = []
         for i, block in enumerate(self.input_blocks):
-            h = run_layers(block, h, *state)  # type: ignore[arg-type]
+            h = run_layers(block, h, *state)
             if i == 0:
                 h = run_layers(self.init_attn, h, *state)
             skips.append(h)
         h = run_layers(self.middle_block, h, *state)
         for block in self.output_blocks:
-            h = run_layers(block, torch.cat([h, skips.pop()], dim=1), *state)  # type: ignore[arg-type]
-        return self.out(h).unflatten(0, (batch, num_frames)).transpose(1, 2)  # type: ignore[no-any-return]
+            h = run_layers(block, torch.cat([h, skips.pop()], dim=1), *state)
+        return self.out(h).unflatten(0, (batch, num_frames)).transpose(1, 2)
 
     def _embed(
         self, timestep: Tensor, fps: Tensor, frame_index: Tensor | None, num_frames: int
@@ -208,7 +208,7 @@ class UNet(nn.Module):
             if frame_index is None:
                 raise ValueError("this U-Net embeds the frame index, but frame_index is None")
             embedding = embedding + self.frame_idx_embedding(sinusoids(frame_index.flatten()))
-        return embedding  # type: ignore[no-any-return]
+        return embedding
 
     def _split_context(self, context: Tensor, audio: Tensor) -> Context:
         """One row of text, image and audio tokens per frame; audio projected and normalised."""

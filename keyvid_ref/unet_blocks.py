@@ -4,7 +4,6 @@ Frames are batch: feature maps are (B F, C, H, W) everywhere except inside the t
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -88,7 +87,7 @@ class SelfAttention(nn.Module):
         else:
             split = windows.split
             out = windows.fuse(attend(split(query), split(key), split(value), self.heads))
-        return self.to_out(out)  # type: ignore[no-any-return]
+        return self.to_out(out)
 
 
 class CrossAttention(nn.Module):
@@ -112,7 +111,7 @@ class CrossAttention(nn.Module):
         text = attend(query, self.to_k(context.text), self.to_v(context.text), self.heads)
         image = attend(query, self.to_k_ip(context.image), self.to_v_ip(context.image), self.heads)
         audio = attend(query, self.to_k_ap(context.audio), self.to_v_ap(context.audio), self.heads)
-        return self.to_out(text + image + (torch.tanh(self.beta) + 1) * audio)  # type: ignore[no-any-return]
+        return self.to_out(text + image + (torch.tanh(self.beta) + 1) * audio)
 
 
 class GEGLU(nn.Module):
@@ -124,7 +123,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)  # type: ignore[no-any-return]
+        return value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
@@ -138,7 +137,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x)
 
 
 class SpatialBlock(nn.Module):
@@ -156,7 +155,7 @@ class SpatialBlock(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+        return x + self.ff(self.norm3(x))
 
 
 class TemporalBlock(nn.Module):
@@ -174,7 +173,7 @@ class TemporalBlock(nn.Module):
     def forward(self, x: Tensor, windows: TemporalWindows | None) -> Tensor:
         x = x + self.attn1(self.norm1(x), windows)
         x = x + self.attn2(self.norm2(x), windows)
-        return x + self.ff(self.norm3(x))  # type: ignore[no-any-return]
+        return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(nn.Module):
@@ -193,7 +192,7 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         tokens = self.proj_out(tokens)
-        return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])  # type: ignore[no-any-return]
+        return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class TemporalTransformer(nn.Module):
@@ -214,8 +213,8 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(inner, heads)])
-        self.proj_in: nn.Module
-        self.proj_out: nn.Module
+        self.proj_in: nn.Linear | nn.Conv1d
+        self.proj_out: nn.Linear | nn.Conv1d
         if conv_projections:
             self.proj_in = nn.Conv1d(channels, inner, 1)
             self.proj_out = nn.Conv1d(inner, channels, 1)
@@ -235,10 +234,9 @@ class TemporalTransformer(nn.Module):
         return x + video.permute(0, 3, 4, 1, 2).flatten(0, 1)
 
 
-def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
+def _project(layer: nn.Linear | nn.Conv1d, tokens: Tensor) -> Tensor:
     """Apply a Linear, or a 1x1 Conv1d as the same matrix product, over the last axis."""
-    weight = layer.weight.flatten(1)  # type: ignore[operator,union-attr]
-    return F.linear(tokens, weight, layer.bias)  # type: ignore[arg-type]
+    return F.linear(tokens, layer.weight.flatten(1), layer.bias)
 
 
 class TemporalConv(nn.Module):
@@ -259,7 +257,7 @@ class TemporalConv(nn.Module):
         self.conv4 = layer(with_dropout_slot=True)
 
     def forward(self, video: Tensor) -> Tensor:
-        return video + self.conv4(self.conv3(self.conv2(self.conv1(video))))  # type: ignore[no-any-return]
+        return video + self.conv4(self.conv3(self.conv2(self.conv1(video))))
 
 
 class ResidualBlock(nn.Module):
@@ -289,7 +287,7 @@ class ResidualBlock(nn.Module):
         h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
         h = self.skip_connection(x) + self.out_layers(h)
         video = self.temopral_conv(frames_to_video(h, num_frames))
-        return video.transpose(1, 2).flatten(0, 1)  # type: ignore[no-any-return]
+        return video.transpose(1, 2).flatten(0, 1)
 
 
 class Downsample(nn.Module):
@@ -300,7 +298,7 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)  # type: ignore[no-any-return]
+        return self.op(x)
 
 
 class Upsample(nn.Module):
@@ -311,7 +309,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 def frames_to_video(x: Tensor, num_frames: int) -> Tensor:
@@ -320,15 +318,15 @@ def frames_to_video(x: Tensor, num_frames: int) -> Tensor:
 
 
 def run_layers(
-    layers: Sequence[nn.Module] | nn.ModuleList,
+    block: nn.Module,
     x: Tensor,
     embedding: Tensor,
     context: Context,
     num_frames: int,
     windows: TemporalWindows | None,
 ) -> Tensor:
-    """Run a block of the U-Net, giving each layer what it takes."""
-    for layer in layers:
+    """Run the layers of a block of the U-Net, giving each what it takes."""
+    for layer in block.children():
         if isinstance(layer, ResidualBlock):
             x = layer(x, embedding, num_frames)
         elif isinstance(layer, SpatialTransformer):

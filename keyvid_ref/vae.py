@@ -1,4 +1,4 @@
-"""The KL autoencoder of Stable Diffusion, with an optional space-to-depth stem."""
+"""The KL autoencoder of Stable Diffusion, with two options that make a small one trainable."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ class VAEConfig:
 
     `channel_mult` gives each level's width in units of `channels`. With `patch_size` p > 1, p x p
     pixels are folded into channels before the first convolution and unfolded after the last.
+    `linear_shortcut` adds a linear path around encoder and decoder: where channels are few, group
+    normalisation would take the mean colour with it.
     """
 
     channels: int = 128
@@ -21,6 +23,7 @@ class VAEConfig:
     latent_channels: int = 4
     norm_groups: int = 32
     patch_size: int = 1
+    linear_shortcut: bool = False
 
     @property
     def downsampling(self) -> int:
@@ -44,17 +47,27 @@ class VAE(nn.Module):
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1)
         self.post_quant_conv = nn.Conv2d(latent, latent, 1)
+        if config.linear_shortcut:
+            pixels = 3 * config.downsampling**2  # colours times the pixels of a latent
+            self.encoder_shortcut = nn.Conv2d(pixels, 2 * latent, 1)
+            self.decoder_shortcut = nn.Conv2d(latent, pixels, 1)
 
     def encode_moments(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to (N, 2 C, h, w): mean, then log-variance."""
-        patches = F.pixel_unshuffle(image, self.config.patch_size)
-        moments: Tensor = self.quant_conv(self.encoder(patches))
-        return moments
+        features = self.encoder(F.pixel_unshuffle(image, self.config.patch_size))
+        if self.config.linear_shortcut:
+            pixels = F.pixel_unshuffle(image, self.config.downsampling)
+            features = features + self.encoder_shortcut(pixels)
+        return self.quant_conv(features)
 
     def decode(self, latent: Tensor) -> Tensor:
         """(N, C, h, w) to (N, 3, H, W), about [-1, 1]."""
-        patches = self.decoder(self.post_quant_conv(latent))
-        return F.pixel_shuffle(patches, self.config.patch_size)
+        latent = self.post_quant_conv(latent)
+        image = F.pixel_shuffle(self.decoder(latent), self.config.patch_size)
+        if self.config.linear_shortcut:
+            pixels = self.decoder_shortcut(latent)
+            image = image + F.pixel_shuffle(pixels, self.config.downsampling)
+        return image
 
     @torch.no_grad()
     def fold_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
