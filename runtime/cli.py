@@ -1,0 +1,147 @@
+"""`keyvid-infer`: the command line around `keyvid.runtime.pipeline`.
+
+The pipeline and its libraries are imported when a clip is made, so that `--help` comes at once.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keyvid.engines.errors import KeyvidError
+from keyvid.runtime.outputs import check_output
+
+_FILE = click.Path(path_type=Path)
+_BUNDLE_DEFAULT = " [default: the bundle's]"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `keyvid-infer`; gives 0, 2 after a mistake in the input or 130 after Ctrl-C."""
+    try:
+        _infer.main(args, "keyvid-infer", standalone_mode=False)
+    except click.UsageError as error:
+        return _fail(f"{error.format_message()} See keyvid-infer --help.", 2)
+    except KeyvidError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted, nothing written", 130)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"keyvid-infer: {message}", err=True)
+    return code
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("image", type=_FILE)
+@click.argument("audio", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="MP4 to write [default: IMAGE's name with .mp4]")
+@click.option("--prompt", default="", help="What is seen and heard, in a few words")
+@click.option("--start", default=0.0, show_default=True, help="Second of AUDIO to begin at")
+@click.option("--seed", default=0, show_default=True, help="Of all noise: same seed, same clip")
+@click.option("--keyframes", default="auto", show_default=True, help="auto, uniform or 0,3,...")
+@click.option("--steps", type=int, help="Denoising steps" + _BUNDLE_DEFAULT)
+@click.option("--eta", type=float, help="Noise of the ddim solver, 0 to 1" + _BUNDLE_DEFAULT)
+@click.option("--solver", help="ddim or dpm" + _BUNDLE_DEFAULT)
+@click.option("--guidance-image", type=float, help="Scale of the picture" + _BUNDLE_DEFAULT)
+@click.option("--guidance-text", type=float, help="Scale of the prompt" + _BUNDLE_DEFAULT)
+@click.option("--guidance-audio", type=float, help="Scale of the sound" + _BUNDLE_DEFAULT)
+@click.option(
+    "--guidance-audio-interpolator",
+    type=float,
+    help="Scale of the sound between keyframes" + _BUNDLE_DEFAULT,
+)
+@click.option(
+    "--guidance-rescale", type=float, help="Keeps contrast down, 0 to 1" + _BUNDLE_DEFAULT
+)
+@click.option("--temporal", help="Attention over time: windows or full" + _BUNDLE_DEFAULT)
+@click.option("--cfg-batch", type=int, help="Guidance branches per call: fewer take less memory")
+@click.option("--bundle", default="tiny", show_default=True, help="Model: a name or a folder")
+@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")
+@click.option("--report", type=_FILE, help="JSON to write: timings, memory, versions, settings")
+@click.option("--plot", type=_FILE, help="PNG to write: sound, motion, keyframes, all frames")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done")
+@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+def _infer(
+    image: Path,
+    audio: Path,
+    output: Path | None,
+    report: Path | None,
+    plot: Path | None,
+    bundle: str,
+    engine: str,
+    threads: int | None,
+    prompt: str,
+    start: float,
+    seed: int,
+    keyframes: str,
+    verbose: bool,
+    **settings: Any,
+) -> None:
+    """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
+    logging.basicConfig(format="keyvid-infer: %(message)s")
+    logging.getLogger("keyvid").setLevel(logging.INFO if verbose else logging.WARNING)
+    output = output or Path(image.with_suffix(".mp4").name)
+    for path, suffix in ((output, ".mp4"), (report, ".json"), (plot, ".png")):
+        if path:
+            check_output(path, suffix, inputs=(image, audio))
+
+    from keyvid.runtime.pipeline import Pipeline
+    from keyvid.runtime.plot import write_plot
+    from keyvid.runtime.report import write_report
+    from keyvid.runtime.settings import Settings
+
+    pipeline = Pipeline.load(bundle, engine, threads=threads)
+    with _ProgressBars() as progress:
+        clip = pipeline(
+            image,
+            audio,
+            prompt=prompt,
+            seed=seed,
+            settings=Settings(**settings),
+            keyframes=keyframes,
+            start=start,
+            progress=progress,
+        )
+    clip.save(output)
+    if report:
+        files = {"image": str(image), "audio": str(audio), "output": str(output)}
+        write_report(report, clip, pipeline, {**files, "start": start, "keyframes": keyframes})
+    if plot:
+        write_plot(plot, clip, f"{image.name} + {audio.name}")
+    seconds = sum(clip.timings.values())
+    engine_used = f"{pipeline.engine.name} ({pipeline.engine.reason})"
+    click.echo(f"{len(clip.frames)} frames in {seconds:.1f} s with {engine_used}", err=True)
+    click.echo(output)
+
+
+class _ProgressBars:
+    """A bar per stage on stderr; where that is no terminal, a line per stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._finish()
+            self._stage = stage
+            self._bar = click.progressbar(length=total, label=f"{stage:13}", file=sys.stderr)
+            self._bar.render_progress()
+        self._bar.update(done - self._bar.pos)
+
+    def __enter__(self) -> "_ProgressBars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._bar:
+            self._bar.render_finish()
+            self._bar = None

@@ -1,0 +1,171 @@
+"""A clip on one page: what was heard, how much should move, what was drawn."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.pipeline import Clip
+
+_WIDTH = 1200
+_MARGIN = 28
+_AXIS_LEFT = 64  # room for the numbers of the vertical axes
+_SMOOTH = 3  # curves are drawn this much larger and shrunk: Pillow's lines have no antialiasing
+_INK, _GREY, _GRID, _PAPER = "#22303c", "#6b7780", "#e3e7ea", "#ffffff"
+_WAVE, _MOTION, _MOTION_FILL, _KEYFRAME = "#7d93a8", "#1f5f8b", "#d5e4ee", "#d1495b"
+
+
+def write_plot(path: Path, clip: Clip, title: str) -> None:
+    """Write `draw_plot` as a PNG, whole or not at all.
+
+    Raises:
+        MediaError: the file cannot be written there.
+    """
+    content = io.BytesIO()
+    draw_plot(clip, title).save(content, "PNG")
+    write_atomic(path, content.getvalue())
+
+
+def draw_plot(clip: Clip, title: str) -> Image.Image:
+    """Waveform and motion curve over one time axis, keyframes marked, above all the frames.
+
+    Returns:
+        RGB, 1200 pixels wide.
+    """
+    sheet = contact_sheet(clip.frames, clip.keyframes, clip.fps, width=_WIDTH - 2 * _MARGIN)
+    wave = _Panel(top=74, height=110, low=-1.0, high=1.0)
+    motion = _Panel(
+        top=230,
+        height=130,
+        low=min(0.0, float(clip.motion.min())),
+        high=max(float(clip.motion.max()), 1e-6),
+    )
+    sheet_top = motion.bottom + 74
+    page = Image.new("RGB", (_WIDTH, sheet_top + sheet.height + _MARGIN), _PAPER)
+    duration = len(clip.frames) / clip.fps
+    times = clip.keyframes / clip.fps
+    page.paste(_draw_wave(wave, clip.audio, times / duration), (_AXIS_LEFT, wave.top))
+    page.paste(_draw_motion(motion, clip.motion, clip.keyframes), (_AXIS_LEFT, motion.top))
+    page.paste(sheet, (_MARGIN, sheet_top))
+
+    pen = ImageDraw.Draw(page)
+    pen.text((_MARGIN, 16), title, _INK, _font(20))
+    pen.text((_AXIS_LEFT, wave.top - 22), "Sound", _INK, _font(14))
+    pen.text((_AXIS_LEFT, motion.top - 22), "Motion score", _INK, _font(14))
+    marked = f"{len(clip.keyframes)} keyframes"
+    pen.text((_WIDTH - _MARGIN, motion.top - 22), marked, _KEYFRAME, _font(14), anchor="ra")
+    for panel, numbers in ((wave, (-1, 0, 1)), (motion, (motion.low, motion.high))):
+        for value in numbers:
+            at = (_AXIS_LEFT - 8, panel.top + panel.y(value))
+            pen.text(at, f"{value:.2g}", _GREY, _font(12), anchor="rm")
+    for quarter in range(int(duration * 4) + 1):
+        x = _AXIS_LEFT + _Panel.width * quarter / 4 / duration
+        pen.line((x, motion.bottom, x, motion.bottom + 4), _GREY)
+        pen.text((x, motion.bottom + 7), f"{quarter / 4:g} s", _GREY, _font(12), anchor="ma")
+    pen.text((_MARGIN, sheet_top - 24), "Frames: number, time", _INK, _font(14))
+    return page
+
+
+def contact_sheet(
+    frames: npt.NDArray[np.uint8],
+    keyframes: Sequence[int] | npt.NDArray[np.int64] = (),
+    fps: int = 24,
+    *,
+    columns: int = 12,
+    width: int = 1144,
+) -> Image.Image:
+    """All frames of a clip in rows, each with its number and time, the keyframes framed.
+
+    Args:
+        frames: (F, H, W, 3) uint8.
+        keyframes: indices of the frames to mark.
+        width: of the sheet, pixels.
+    """
+    gap, label, border = 10, 17, 3
+    cell_width = (width - 2 * border - gap * (columns - 1)) // columns
+    cell_height = round(cell_width * frames.shape[1] / frames.shape[2])
+    rows = -(-len(frames) // columns)
+    row_height = cell_height + label + gap
+    sheet = Image.new("RGB", (width, rows * row_height + border), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    chosen = {int(index) for index in keyframes}
+    for index, frame in enumerate(frames):
+        x = border + index % columns * (cell_width + gap)
+        y = border + index // columns * row_height
+        right, below = x + cell_width, y + cell_height
+        small = Image.fromarray(frame).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
+        sheet.paste(small, (x, y))
+        colour = _KEYFRAME if index in chosen else _GREY
+        if index in chosen:
+            frame_box = (x - border, y - border, right + border - 1, below + border - 1)
+            pen.rectangle(frame_box, outline=_KEYFRAME, width=border)
+        pen.text((x, below + 3), str(index), colour, _font(12))
+        pen.text((right, below + 3), f"{index / fps:.2f} s", colour, _font(12), anchor="ra")
+    return sheet
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Where one curve stands, pixels, and the values at its lower and upper edge."""
+
+    top: int
+    height: int
+    low: float
+    high: float
+    width = _WIDTH - _AXIS_LEFT - _MARGIN
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def y(self, value: float) -> float:
+        """Distance from the upper edge, pixels."""
+        inset = 4  # so that the extremes are not cut
+        share = (self.high - value) / (self.high - self.low)
+        return inset + share * (self.height - 2 * inset)
+
+    def canvas(self, marks: npt.NDArray[np.float64]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        """An enlarged empty panel with a line at each mark (share of the width)."""
+        size = (self.width * _SMOOTH, self.height * _SMOOTH)
+        image = Image.new("RGB", size, _PAPER)
+        pen = ImageDraw.Draw(image)
+        for mark in marks:
+            x = float(mark) * size[0]
+            pen.line((x, 0, x, size[1]), "#efc4ca", width=_SMOOTH)
+        pen.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=_GRID, width=_SMOOTH)
+        return image, pen
+
+
+def _draw_wave(
+    panel: _Panel, audio: npt.NDArray[np.float32], marks: npt.NDArray[np.float64]
+) -> Image.Image:
+    image, pen = panel.canvas(marks)
+    for x, part in enumerate(np.array_split(np.clip(audio, -1.0, 1.0), image.width)):
+        high, low = panel.y(float(part.max())), panel.y(float(part.min()))
+        pen.line((x, high * _SMOOTH - 1, x, low * _SMOOTH + 1), _WAVE)
+    return image.reduce(_SMOOTH)
+
+
+def _draw_motion(
+    panel: _Panel, motion: npt.NDArray[np.float32], keyframes: npt.NDArray[np.int64]
+) -> Image.Image:
+    image, pen = panel.canvas(keyframes / len(motion))
+    points = [
+        (index / len(motion) * image.width, panel.y(float(score)) * _SMOOTH)
+        for index, score in enumerate(motion)
+    ]
+    base = panel.y(0.0) * _SMOOTH
+    pen.polygon([(points[0][0], base), *points, (points[-1][0], base)], _MOTION_FILL)
+    pen.line(points, _MOTION, width=2 * _SMOOTH, joint="curve")
+    for index in keyframes:
+        pen.circle(points[index], 4.5 * _SMOOTH, _KEYFRAME)
+    return image.reduce(_SMOOTH)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

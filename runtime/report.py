@@ -1,0 +1,64 @@
+"""How a clip came about, as JSON."""
+
+import importlib.metadata
+import json
+import platform
+import resource
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.pipeline import Clip, Pipeline
+
+
+def write_report(path: Path, clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> None:
+    """Write `make_report` as JSON, whole or not at all.
+
+    Raises:
+        MediaError: the file cannot be written there.
+    """
+    text = json.dumps(make_report(clip, pipeline, inputs), indent=2, allow_nan=False)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What went in, what was chosen, what it cost.
+
+    Args:
+        inputs: what the caller was asked for, as JSON values.
+    Returns:
+        JSON values; times in seconds, memory in bytes.
+    """
+    bundle = pipeline.bundle
+    return {
+        "inputs": inputs,
+        "prompt": clip.prompt,
+        "seed": clip.seed,
+        "settings": asdict(clip.settings),
+        "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
+        "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
+        "keyframes": clip.keyframes.tolist(),
+        "motion": [round(float(score), 5) for score in clip.motion],
+        "timings_s": {stage: round(seconds, 4) for stage, seconds in clip.timings.items()},
+        "peak_memory_bytes": _peak_memory(),
+        "versions": _versions(pipeline.engine.name),
+    }
+
+
+def _peak_memory() -> int:
+    """Largest resident size of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _versions(engine: str) -> dict[str, str]:
+    """Of Python, of this package and of what did the work."""
+    versions = {"python": platform.python_version()}
+    for package in ("keyvid", "numpy", "av"):
+        versions[package] = importlib.metadata.version(package)
+    backend = engine.split("-")[0]  # "openvino-bf16" is OpenVINO
+    if backend in sys.modules:
+        versions[backend] = sys.modules[backend].__version__
+    return versions
