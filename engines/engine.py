@@ -1,0 +1,195 @@
+"""An engine: one graph of a bundle made callable by a backend, and the choice of the backend."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keyvid.engines.backend import first_line
+from keyvid.engines.bundle import Bundle, GraphSpec, TensorSpec
+from keyvid.engines.errors import EngineError, SettingsError
+from keyvid.engines.external_data import check_external_data
+
+# Engine name -> module with `probe` and `load`, fastest first: "auto" takes the first that works.
+ENGINES = {
+    "openvino": "keyvid.engines.openvino_engine",
+    "openvino-bf16": "keyvid.engines.openvino_engine",
+    "onnxruntime": "keyvid.engines.onnxruntime_engine",
+}
+AUTO = "auto"
+
+
+class Runner(Protocol):
+    """What a backend makes of a graph; its inputs are checked already."""
+
+    def set_input(self, name: str, value: np.ndarray) -> None:
+        """Use `value`, C-contiguous and kept alive by the caller, in all runs until set again."""
+
+    def run(self) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, owned by the caller."""
+
+    def close(self) -> None:
+        """Free what the backend holds."""
+
+
+class Engine:
+    """A stage made callable: `engine(**inputs)` gives its outputs by name.
+
+    Attributes:
+        name: which engine it is, as in `ENGINES`.
+    """
+
+    def __init__(self, name: str, graph: GraphSpec, runner: Runner) -> None:
+        self.name = name
+        self._graph = graph
+        self._runner = runner
+        self._bound: dict[str, np.ndarray] = {}
+
+    def bind(self, **inputs: np.ndarray) -> None:
+        """Set inputs that stay the same in all later calls; they are copied once, here."""
+        for name, value in inputs.items():
+            self._bound[name] = np.array(self._checked(name, value))
+            self._runner.set_input(name, self._bound[name])
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, for `inputs` and those that were bound.
+
+        Raises:
+            EngineError: an input is missing, unknown, bound already or of another dtype or shape;
+                or the backend failed.
+        """
+        given = {name: self._checked(name, value) for name, value in inputs.items()}
+        if twice := given.keys() & self._bound.keys():
+            raise EngineError(f"{self._graph.file}: input {min(twice)!r} is bound; bind it anew")
+        if missing := self._graph.inputs.keys() - given.keys() - self._bound.keys():
+            raise EngineError(
+                f"{self._graph.file}: input {min(missing)!r} is missing; "
+                f"it takes {', '.join(self._graph.inputs)}"
+            )
+        try:
+            for name, value in given.items():
+                self._runner.set_input(name, value)
+            return self._runner.run()
+        except Exception as error:  # backends raise what they like
+            raise EngineError(
+                f"{self._graph.file}: engine {self.name} failed: {first_line(error)}"
+            ) from error
+
+    def close(self) -> None:
+        """Free the graph and its weights; the engine cannot be called afterwards."""
+        self._bound.clear()
+        self._runner.close()
+
+    def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
+        spec = self._graph.inputs.get(name)
+        if spec is None:
+            raise EngineError(
+                f"{self._graph.file}: unknown input {name!r}; "
+                f"it takes {', '.join(self._graph.inputs)}"
+            )
+        found = TensorSpec(value.dtype.name, value.shape)
+        if found != spec:
+            raise EngineError(
+                f"{self._graph.file}: input {name!r} is {found.dtype} {found.shape}, "
+                f"want {spec.dtype} {spec.shape}"
+            )
+        return np.ascontiguousarray(value)
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """Whether an engine can be used here; `detail` is what it runs on, or why it cannot."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine that can be used here, and why it was taken."""
+
+    name: str
+    reason: str
+
+
+def probe_engine(name: str) -> EngineStatus:
+    """Whether the engine `name` of `ENGINES` can be used here; imports its backend."""
+    try:
+        return EngineStatus(name, True, _backend(name).probe(name))
+    except EngineError as error:
+        return EngineStatus(name, False, str(error))
+
+
+def choose_engine(name: str = AUTO) -> EngineChoice:
+    """The engine of that name, or for "auto" the first of `ENGINES` that can be used here.
+
+    Raises:
+        EngineError: the engine is unknown or cannot be used, or for "auto" none can.
+    """
+    if name in ENGINES:
+        status = probe_engine(name)
+        if not status.available:
+            raise EngineError(f"engine {name} cannot be used: {status.detail}")
+        return EngineChoice(name, f"asked for; {status.detail}")
+    if name != AUTO:
+        raise EngineError(f"unknown engine {name!r}; valid are {', '.join((AUTO, *ENGINES))}")
+    passed_over: list[str] = []
+    for candidate in ENGINES:
+        status = probe_engine(candidate)
+        if status.available:
+            reason = "; ".join(["fastest that works here", status.detail, *passed_over])
+            return EngineChoice(candidate, reason)
+        passed_over.append(f"not {candidate}: {status.detail}")
+    raise EngineError(f"no engine can be used: {'; '.join(passed_over)}")
+
+
+def open_engine(
+    bundle: Bundle,
+    stage: str,
+    *,
+    engine: str = AUTO,
+    branches: int | None = None,
+    temporal: str | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """The stage of `bundle` made callable.
+
+    Args:
+        engine: "auto" or a name in `ENGINES`.
+        branches, temporal: which graph of the stage, where it has several.
+        threads: CPU threads of a call, None for the backend's own choice.
+
+    Raises:
+        BundleError: there is no such graph, or it reads files that it should not.
+        EngineError: the engine cannot be used, or cannot load the graph.
+    """
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads {threads}: want at least 1")
+    graph = bundle.graph(stage, branches=branches, temporal=temporal)
+    name = choose_engine(engine).name
+    check_external_data(bundle, graph.file)
+    path = (bundle.path / graph.file).resolve()
+    try:
+        runner: Runner = _backend(name).load(name, path, threads)
+    except Exception as error:  # backends raise what they like
+        raise EngineError(f"{path}: engine {name} cannot load it: {first_line(error)}") from error
+    return Engine(name, graph, runner)
+
+
+class _Backend(Protocol):
+    """A module that `ENGINES` names."""
+
+    def probe(self, name: str) -> str:
+        """Version and device in words; an EngineError says why the engine cannot be used."""
+
+    def load(self, name: str, path: Path, threads: int | None) -> Runner:
+        """The ONNX graph at the absolute `path`, compiled."""
+
+
+def _backend(name: str) -> _Backend:
+    module: Any = importlib.import_module(ENGINES[name])
+    backend: _Backend = module
+    return backend

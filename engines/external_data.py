@@ -1,0 +1,145 @@
+"""Files that an ONNX graph reads its weights from, checked before a backend opens them.
+
+A graph may name any path, offset and length for a tensor's data. The backends follow such names
+with differing care, so only a plain name of a file that `bundle.json` lists is let through, with
+offset and length inside that file. The ONNX protobuf is read just far enough for that; the `onnx`
+package is no dependency of the runtime.
+"""
+
+import re
+from collections.abc import Iterator
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.errors import BundleError
+
+# Field numbers of onnx.proto (onnx 1.x, IR version 3 to 13) on the way to external data:
+# message -> field -> message in that field.
+_FIELDS: dict[str, dict[int, str]] = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Node": {5: "Attribute"},
+    "Attribute": {
+        5: "Tensor",
+        6: "Graph",
+        10: "Tensor",
+        11: "Graph",
+        22: "SparseTensor",
+        23: "SparseTensor",
+    },
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+}
+# A parser merges a second occurrence of these into the first, which no exporter writes.
+_SINGULAR = {
+    ("Model", 7),
+    ("Training", 1),
+    ("Training", 2),
+    ("Attribute", 5),
+    ("Attribute", 6),
+    ("Attribute", 22),
+    ("SparseTensor", 1),
+    ("SparseTensor", 2),
+}
+_EXTERNAL_DATA = 13  # field of Tensor: entries of a key (field 1) and a value (field 2)
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def check_external_data(bundle: Bundle, graph_file: str) -> None:
+    """Refuse a graph of `bundle` that reads from anything but the files in its manifest.
+
+    Raises:
+        BundleError: names the graph and what it tried to read.
+    """
+    path = bundle.path / graph_file
+    try:
+        for entries in _external_entries(path.read_bytes()):
+            _check_entries(entries, bundle)
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{path}: {error}; export it again with keyvid-export") from None
+
+
+def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:
+    if unknown := entries.keys() - {"location", "offset", "length", "checksum"}:
+        raise ValueError(f"external data with unknown key {min(unknown)!r:.40}")
+    location = entries.get("location", "")
+    if location not in bundle.files:
+        raise ValueError(f"external data in {location!r:.60}, a file that the manifest lacks")
+    offset, length = entries.get("offset", "0"), entries.get("length", "")
+    if not _NUMBER.fullmatch(offset) or not _NUMBER.fullmatch(length):
+        raise ValueError(f"external data at offset {offset!r:.30} with length {length!r:.30}")
+    size = bundle.files[location].bytes
+    if int(offset) + int(length) > size:
+        raise ValueError(
+            f"external data at {offset} + {length} bytes in {location}, which has {size}"
+        )
+
+
+def _external_entries(data: bytes) -> Iterator[dict[str, str]]:
+    """External data entries, key -> value, of each tensor of a serialised ModelProto.
+
+    Parts without the bytes "location" are passed over: no entry can do without that key.
+    """
+    stack = [("Model", 0, len(data))]
+    while stack:
+        message, start, end = stack.pop()
+        if data.find(b"location", start, end) < 0:
+            continue
+        if message == "Tensor":
+            yield _tensor_entries(data, start, end)
+            continue
+        seen = set()
+        for field, field_start, field_end in _fields(data, start, end):
+            if field in _FIELDS[message]:
+                if field in seen and (message, field) in _SINGULAR:
+                    raise ValueError(f"not a valid ONNX graph: field {field} of {message} twice")
+                seen.add(field)
+                stack.append((_FIELDS[message][field], field_start, field_end))
+
+
+def _tensor_entries(data: bytes, start: int, end: int) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    for field, entry_start, entry_end in _fields(data, start, end):
+        if field != _EXTERNAL_DATA:
+            continue
+        pair = {
+            number: data[s:e].decode() for number, s, e in _fields(data, entry_start, entry_end)
+        }
+        key, value = pair.get(1, ""), pair.get(2, "")
+        if key in entries:
+            raise ValueError(f"external data with key {key!r:.40} twice")
+        entries[key] = value
+    return entries
+
+
+def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each length-delimited field of the message in data[start:end]."""
+    while start < end:
+        tag, start = _varint(data, start, end)
+        wire_type = tag & 7
+        if wire_type == 0:
+            _, start = _varint(data, start, end)
+        elif wire_type == 1:
+            start += 8
+        elif wire_type == 5:
+            start += 4
+        elif wire_type == 2:
+            length, start = _varint(data, start, end)
+            if length > end - start:
+                raise ValueError("not a valid ONNX graph: a field ends after its message")
+            yield tag >> 3, start, start + length
+            start += length
+        else:
+            raise ValueError(f"not a valid ONNX graph: wire type {wire_type}")
+    if start > end:
+        raise ValueError("not a valid ONNX graph: it is cut off")
+
+
+def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """The number at data[start] and the index after it."""
+    value = 0
+    for shift, index in enumerate(range(start, min(end, start + 10))):
+        value |= (data[index] & 0x7F) << (7 * shift)
+        if data[index] < 0x80:
+            return value, index + 1
+    raise ValueError("not a valid ONNX graph: a number is cut off")

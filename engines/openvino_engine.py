@@ -1,0 +1,71 @@
+"""OpenVINO on the CPU, in float32 or bfloat16."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keyvid.engines.backend import import_backend
+from keyvid.engines.errors import EngineError
+
+_PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
+
+
+def probe(name: str) -> str:
+    """Version, device and precision; see `keyvid.engines.engine.probe_engine`."""
+    core = _core()
+    if "CPU" not in core.available_devices:
+        raise EngineError("OpenVINO has no CPU plugin; install openvino again")
+    precision = _PRECISIONS[name]
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError("this processor has no bfloat16 instructions; take engine openvino")
+    version = _openvino().__version__.split("-")[0]
+    return f"OpenVINO {version} on CPU, {precision}"
+
+
+def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
+    """The graph at the absolute `path`, compiled for one fast call at a time."""
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[name],
+    }
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return OpenVinoRunner(_core().compile_model(path, "CPU", settings))
+
+
+class OpenVinoRunner:
+    """An inference request whose inputs lie in the caller's memory."""
+
+    def __init__(self, model: Any) -> None:
+        self._request = model.create_infer_request()
+        self._outputs = [output.any_name for output in model.outputs]
+
+    def set_input(self, name: str, value: np.ndarray) -> None:
+        self._request.set_tensor(name, _openvino().Tensor(value, shared_memory=True))
+
+    def run(self) -> dict[str, np.ndarray]:
+        self._request.infer()
+        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+
+    def close(self) -> None:
+        del self._request
+
+
+@cache
+def _openvino() -> Any:
+    """The openvino package, imported without its telemetry, which reports every import."""
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import fails
+    try:
+        return import_backend("openvino")
+    finally:
+        del sys.modules["openvino_telemetry"]
+
+
+@cache
+def _core() -> Any:
+    return _openvino().Core()
