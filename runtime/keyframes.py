@@ -51,20 +51,20 @@ def parse_keyframes(text: str, num_frames: int, num_keyframes: int) -> np.ndarra
         return uniform_keyframes(num_frames, num_keyframes)
     wanted = f"want auto, uniform or {num_keyframes} ascending frame numbers such as 0,4,8"
     try:
-        indices = np.array([int(part) for part in text.split(",")], np.int64)
+        indices = [int(part) for part in text.split(",")]
     except ValueError:
         raise SettingsError(f"keyframes {text!r}: not a list of numbers; {wanted}") from None
     if len(indices) != num_keyframes:
         raise SettingsError(f"keyframes {text!r}: {len(indices)} given; {wanted}")
     if indices[0] != 0:
         raise SettingsError(f"keyframes {text!r}: the first must be 0, the given image; {wanted}")
-    if (np.diff(indices) <= 0).any():
+    if any(later <= earlier for earlier, later in pairwise(indices)):
         raise SettingsError(f"keyframes {text!r}: not in ascending order; {wanted}")
     if indices[-1] >= num_frames:
         raise SettingsError(
             f"keyframes {text!r}: {indices[-1]} is past the last frame, {num_frames - 1}; {wanted}"
         )
-    return indices
+    return np.array(indices, np.int64)
 
 
 def find_peaks(curve: np.ndarray, distance: int, prominence: float) -> np.ndarray:

@@ -39,7 +39,8 @@ def mel_filters(num_bins: int) -> np.ndarray:
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     mel = _hertz_to_mel(np.arange(FFT_SIZE // 2 + 1) * SAMPLE_RATE / FFT_SIZE)
     rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
-    return np.maximum(0.0, np.minimum(rising, falling))
+    triangles: np.ndarray = np.minimum(rising, falling)
+    return triangles.clip(min=0)
 
 
 def _hertz_to_mel(hertz: np.ndarray | float) -> np.ndarray:
