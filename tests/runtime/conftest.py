@@ -1,0 +1,110 @@
+"""Inputs, a bundle without networks and a made-up clip, for tests around the sampling."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from keyvid.engines.bundle import (
+    Bundle,
+    Conditioning,
+    Dimensions,
+    FileSpec,
+    GraphSpec,
+    SamplingDefaults,
+    StageSpec,
+    write_manifest,
+)
+from keyvid.runtime.pipeline import Clip
+
+SAMPLING = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
+DIMENSIONS = Dimensions(
+    height=64,
+    width=96,
+    frames=48,
+    keyframes=12,
+    fps=24,
+    keyframe_fps=6,
+    latent_channels=8,
+    latent_height=8,
+    latent_width=12,
+    text_tokens=16,
+    image_tokens=4,
+    clip_image_size=56,
+    frequency_patches=8,
+    window=12,
+    window_stride=6,
+    sample_rate=16_000,
+    mel_bins=128,
+    mel_frames=204,
+    localizer_frames=198,
+)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with picture.png, sound.wav (2 s) and a bundle without networks."""
+    monkeypatch.chdir(tmp_path)
+    shade = np.linspace(0, 255, 120 * 90 * 3).reshape(90, 120, 3).astype(np.uint8)
+    Image.fromarray(shade).save("picture.png")
+    wave = 0.5 * np.sin(np.arange(32_000) * 0.3)
+    soundfile.write("sound.wav", wave, 16_000)
+    write_hollow_bundle(tmp_path / "hollow")
+    return tmp_path
+
+
+def write_hollow_bundle(folder: Path) -> None:
+    """A bundle that loads; its one graph is no graph."""
+    folder.mkdir()
+    (folder / "unet.onnx").write_bytes(b"not a graph")
+    graphs = tuple(GraphSpec("unet.onnx", {}, {}, branches, "full") for branches in (4, 2, 1))
+    bundle = Bundle(
+        path=folder,
+        name="hollow",
+        preset="tiny",
+        weights="random",
+        makers={},
+        dimensions=DIMENSIONS,
+        conditioning=Conditioning("paper", 1.0, False, 0.7),
+        sampling=SAMPLING,
+        stages={name: StageSpec("fp32", graphs) for name in ("generator", "interpolator")},
+        files={"unet.onnx": FileSpec.of(folder / "unet.onnx")},
+    )
+    write_manifest(folder, bundle)
+
+
+@pytest.fixture
+def clip() -> Clip:
+    """A clip that no network made: a bar that moves right, louder sound in its second half."""
+    frames = np.full((48, 64, 96, 3), 60, np.uint8)
+    for index, frame in enumerate(frames):
+        frame[:, index : index + 20] = (240, 200, 40)
+    audio = (0.2 + 0.6 * (np.arange(32_000) >= 16_000)) * np.sin(np.arange(32_000) * 0.3)
+    return Clip(
+        frames=frames,
+        fps=24,
+        audio=audio.astype(np.float32),
+        sample_rate=16_000,
+        keyframes=np.array([0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46]),
+        motion=np.linspace(0, 1, 48, dtype=np.float32),
+        timings={"generator": 1.25, "interpolator": 2.5},
+        bundle="hollow",
+        engine="onnxruntime",
+        prompt="a bar",
+        seed=7,
+        settings=SAMPLING,
+    )
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes | None]]:
+    """`contents(folder)`: everything in it by name, with the bytes of the files."""
+
+    def read(folder: Path) -> dict[str, bytes | None]:
+        paths = sorted(folder.rglob("*"))
+        return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
+
+    return read

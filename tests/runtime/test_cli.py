@@ -1,0 +1,188 @@
+"""`keyvid-infer`: options reach the pipeline, results come out, and nothing else is left."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.engine import EngineChoice
+from keyvid.runtime import cli
+from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.settings import Settings
+
+
+@pytest.fixture
+def calls(workplace: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands in for loading and sampling: what the pipeline was asked for, `clip` in return."""
+    asked: list[dict[str, Any]] = []
+
+    def load(bundle: str, engine: str, *, threads: int | None) -> Pipeline:
+        asked.append({"bundle": bundle, "engine": engine, "threads": threads})
+        return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), threads)
+
+    def sample(self: Pipeline, image: Path, audio: Path, **options: Any) -> Clip:
+        progress = options.pop("progress")
+        for stage, total in (("localizer", 1), ("generator", 3)):
+            for done in range(total + 1):
+                progress(stage, done, total)
+        asked.append({"image": image, "audio": audio, **options})
+        return clip
+
+    monkeypatch.setattr(Pipeline, "load", load)
+    monkeypatch.setattr(Pipeline, "__call__", sample)
+    return asked
+
+
+def test_result_beside_where_the_user_stands(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("pictures")
+    folder.mkdir()
+    Path("picture.png").rename(folder / "a.b.png")
+    assert cli.main(["pictures/a.b.png", "sound.wav"]) == 0
+    assert capsys.readouterr().out == "a.b.mp4\n"
+    with av.open("a.b.mp4") as container:
+        assert container.streams.video[0].frames == 48
+    assert list(folder.iterdir()) == [folder / "a.b.png"]
+
+
+def test_defaults(calls: list[dict[str, Any]]) -> None:
+    assert cli.main(["picture.png", "sound.wav"]) == 0
+    assert calls == [
+        {"bundle": "tiny", "engine": "auto", "threads": None},
+        {
+            "image": Path("picture.png"),
+            "audio": Path("sound.wav"),
+            "prompt": "",
+            "seed": 0,
+            "settings": Settings(),
+            "keyframes": "auto",
+            "start": 0.0,
+        },
+    ]
+
+
+def test_every_option_arrives(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (
+        "-o out.mp4 --prompt hammer --seed 5 --steps 10 --eta 0.5 --solver dpm --guidance-image 1.5"
+        " --guidance-text 2.5 --guidance-audio 3.5 --guidance-audio-interpolator 4.5"
+        " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 1.25"
+        " --engine openvino --bundle hollow --cfg-batch 2 --threads 3"
+    )
+    assert cli.main(["picture.png", "sound.wav", *options.split()]) == 0
+    assert capsys.readouterr().out == "out.mp4\n"
+    assert calls[0] == {"bundle": "hollow", "engine": "openvino", "threads": 3}
+    settings = Settings(
+        steps=10,
+        eta=0.5,
+        solver="dpm",
+        guidance_image=1.5,
+        guidance_text=2.5,
+        guidance_audio=3.5,
+        guidance_audio_interpolator=4.5,
+        guidance_rescale=0.25,
+        temporal="full",
+        cfg_batch=2,
+    )
+    del calls[1]["image"], calls[1]["audio"]
+    assert calls[1] == {
+        "prompt": "hammer",
+        "seed": 5,
+        "settings": settings,
+        "keyframes": "uniform",
+        "start": 1.25,
+    }
+
+
+def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
+    options = ["--report", "a.json", "--plot", "a.png", "--start", "0.5"]
+    assert cli.main(["picture.png", "sound.wav", *options]) == 0
+    report = json.loads(Path("a.json").read_text())
+    assert report["inputs"] == {
+        "image": "picture.png",
+        "audio": "sound.wav",
+        "output": "picture.mp4",
+        "start": 0.5,
+        "keyframes": "auto",
+    }
+    with Image.open("a.png") as plot:
+        assert plot.width == 1200
+
+
+def test_stderr_without_a_terminal(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line per stage, then what it took; no bar that would fill a log."""
+    assert cli.main(["picture.png", "sound.wav"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["localizer", "generator", "48 frames in 3.8 s with onnxruntime (asked for)"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("keyvid-infer 0.")
+
+
+def test_help_comes_at_once() -> None:
+    code = (
+        "import sys; from keyvid.runtime.cli import main; main(['--help']);"
+        "print('LOADED', *sorted({'numpy', 'av', 'PIL', 'onnxruntime'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):  # the first may have to read from the disk; others share the machine
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert b"--guidance-audio-interpolator" in done.stdout
+    assert done.stdout.endswith(b"LOADED\n")
+    assert min(seconds) < 0.5
+
+
+ENDLESS = """
+import sys, time
+from keyvid.runtime import cli
+from keyvid.runtime.pipeline import Pipeline
+
+def sample(self, image, audio, *, progress, **options):
+    progress("generator", 0, 10)
+    time.sleep(60)
+
+Pipeline.__call__ = sample
+sys.exit(cli.main(["picture.png", "sound.wav", "--bundle", "hollow"]))
+"""
+
+
+def test_interrupt_leaves_nothing(
+    workplace: Path, contents: Callable[[Path], dict[str, bytes | None]]
+) -> None:
+    Path("picture.mp4").write_bytes(b"an older result")
+    before = contents(workplace)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline().strip() == "generator"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert err.strip() == "keyvid-infer: interrupted, nothing written"
+    assert contents(workplace) == before

@@ -1,0 +1,65 @@
+"""The plot shows the frames, marks the keyframes, and puts sound and motion on one time axis."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keyvid.runtime.pipeline import Clip
+from keyvid.runtime.plot import contact_sheet, draw_plot, write_plot
+
+RED = (0xD1, 0x49, 0x5B)
+BLUE = (0x1F, 0x5F, 0x8B)
+
+
+def pixels(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
+    """(H, W) bool: where the picture has this colour."""
+    return (np.asarray(image) == colour).all(-1)
+
+
+def test_contact_sheet_shows_all_frames_in_order() -> None:
+    frames = np.zeros((48, 64, 96, 3), np.uint8)
+    frames[:, ..., 1] = (np.arange(48) * 5)[:, None, None]  # green tells the frame's number
+    sheet = np.asarray(contact_sheet(frames, width=1144))
+    height = sheet.shape[0] // 4
+    centres = [
+        sheet[row * height + height // 3, round((column + 0.5) * 1144 / 12)]
+        for row in range(4)
+        for column in range(12)
+    ]
+    assert [tuple(pixel) for pixel in centres] == [(0, 5 * index, 0) for index in range(48)]
+
+
+def test_contact_sheet_frames_the_keyframes() -> None:
+    frames = np.zeros((48, 64, 96, 3), np.uint8)
+    without = pixels(contact_sheet(frames), RED)
+    assert not without.any()
+    framed = pixels(contact_sheet(frames, [0, 13]), RED)
+    height, width = framed.shape[0] // 4, framed.shape[1] // 12
+    cells = framed[: 4 * height, : 12 * width].reshape(4, height, 12, width).sum((1, 3))
+    assert np.flatnonzero(cells > 500).tolist() == [0, 13]
+
+
+def test_curve_and_marks_stand_at_their_times(clip: Clip) -> None:
+    """A peak of the motion at 1.0 s, a click at 1.0 s and a keyframe at 1.0 s share a column."""
+    motion, audio = np.zeros(48, np.float32), np.zeros(32_000, np.float32)
+    motion[24] = 1.0
+    audio[16_000:16_020] = 0.9
+    page = draw_plot(replace(clip, motion=motion, audio=audio, keyframes=np.array([0, 24])), "")
+    axis = 64 + (1200 - 64 - 28) / 2
+    top = np.argwhere(pixels(page, BLUE))[0]
+    assert abs(top[1] - axis) <= 6, "beside the keyframe's dot, which covers the peak itself"
+    dots = pixels(page, RED)[230:360]
+    assert abs(np.flatnonzero(dots[:, 400:].any(0)).mean() + 400 - axis) <= 1
+    grey = np.asarray(page.convert("L")).astype(int)[74:184]
+    assert abs(int(np.argmin(grey[30, 80:1160])) + 80 - axis) <= 2
+
+
+@pytest.mark.parametrize("motion", [np.zeros(48), np.linspace(-0.2, 1.4, 48)])
+def test_any_curve_and_silence(clip: Clip, motion: np.ndarray, tmp_path: Path) -> None:
+    odd = replace(clip, motion=motion.astype(np.float32), audio=np.zeros_like(clip.audio))
+    write_plot(tmp_path / "a.png", odd, "title")
+    with Image.open(tmp_path / "a.png") as page:
+        assert page.size == (1200, draw_plot(clip, "").height)

@@ -1,0 +1,50 @@
+"""The report says what went in, what was chosen and what it cost."""
+
+import json
+import platform
+import resource
+from pathlib import Path
+
+import numpy as np
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.engine import EngineChoice
+from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.report import write_report
+
+
+def test_report(workplace: Path, clip: Clip) -> None:
+    import onnxruntime
+
+    pipeline = Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"))
+    write_report(Path("a.json"), clip, pipeline, {"image": "picture.png"})
+    report = json.loads(Path("a.json").read_text())
+    peak = report.pop("peak_memory_bytes")
+    assert peak == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 10e6 < peak < 100e9, "bytes, whatever the system counts in"
+    assert report.pop("motion") == [round(float(score), 5) for score in clip.motion]
+    versions = report.pop("versions")
+    assert versions["python"] == platform.python_version()
+    assert versions["numpy"] == np.__version__
+    assert versions["onnxruntime"] == onnxruntime.__version__
+    assert set(versions) == {"python", "keyvid", "numpy", "av", "onnxruntime"}
+    assert report == {
+        "inputs": {"image": "picture.png"},
+        "prompt": "a bar",
+        "seed": 7,
+        "settings": {
+            "steps": 25,
+            "eta": 1.0,
+            "solver": "ddim",
+            "guidance_image": 2.0,
+            "guidance_text": 7.5,
+            "guidance_audio": 7.5,
+            "guidance_audio_interpolator": 9.0,
+            "guidance_rescale": 0.7,
+            "temporal": "windows",
+        },
+        "bundle": {"name": "hollow", "path": "hollow", "weights": "random"},
+        "engine": {"name": "onnxruntime", "reason": "asked for"},
+        "keyframes": [0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46],
+        "timings_s": {"generator": 1.25, "interpolator": 2.5},
+    }
