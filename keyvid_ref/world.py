@@ -83,7 +83,7 @@ def make_clip(
     kind = kind or drawn_kind
     events = drawn_events if events is None else np.asarray(events, dtype=np.float64)
     times = np.arange(NUM_FRAMES) / FPS
-    pose = strike_pose(times, events, fall=rng.uniform(0.17, 0.21), rise=rng.uniform(0.26, 0.34))
+    pose = strike_pose(times, events, fall=rng.uniform(0.17, 0.21), rise=rng.uniform(0.15, 0.19))
     canvas = Canvas(height, width, NUM_FRAMES, mirrored=bool(rng.random() < 0.5))
     KINDS[kind](canvas, pose, draw_palette(rng), rng)
     waveform = strike_sound(kind, events, int(SECONDS * SAMPLE_RATE), SAMPLE_RATE, rng)

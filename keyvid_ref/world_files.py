@@ -1,0 +1,34 @@
+"""Clips of the synthetic world as files: `python -m keyvid_ref.world_files FOLDER`."""
+
+import json
+from pathlib import Path
+
+import click
+import soundfile
+from PIL import Image
+
+from keyvid_ref import world
+
+
+def write_clip(clip: world.WorldClip, folder: Path, name: str) -> None:
+    """Write the first frame, the sound and what is known: NAME.png, NAME.wav, NAME.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(clip.frames[0]).save(folder / f"{name}.png")
+    soundfile.write(folder / f"{name}.wav", clip.waveform, world.SAMPLE_RATE)
+    facts = {"kind": clip.kind, "events_s": [round(float(event), 4) for event in clip.events]}
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(list(world.KINDS)), multiple=True, help="Default: all.")
+@click.option("--seed", default=world.TEST_SEEDS[0], show_default=True, help="Seed of the clips.")
+@click.option("--height", default=64, show_default=True, help="Pixels.")
+def main(folder: Path, kind: tuple[str, ...], seed: int, height: int) -> None:
+    """Write one clip of each kind into FOLDER: first frame, sound and the events' times."""
+    for name in kind or world.KINDS:
+        write_clip(world.make_clip(seed, height, height * 3 // 2, kind=name), folder, name)
+
+
+if __name__ == "__main__":
+    main()
