@@ -1,0 +1,50 @@
+"""The runtime and the engines must work where torch is not installed."""
+
+import subprocess
+import sys
+
+BLOCK_TORCH = """
+import sys
+
+class Torchless:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "keyvid_ref", "scipy"):
+            raise ImportError(f"{name} must not be imported here")
+
+sys.meta_path.insert(0, Torchless())
+"""
+
+IMPORT_ALL = """
+import importlib, pkgutil
+import keyvid.engines, keyvid.runtime
+
+for package in (keyvid.engines, keyvid.runtime):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BLOCK_TORCH + code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_block_works():
+    assert "must not be imported" in run("import torch").stderr
+
+
+def test_no_module_imports_torch():
+    done = run(IMPORT_ALL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_come_when_asked_for():
+    done = run(
+        "import keyvid.runtime as runtime\n"
+        "assert 'numpy' not in sys.modules, 'importing the package must stay cheap'\n"
+        "for name in runtime.__all__: getattr(runtime, name)\n"
+        "try: runtime.nothing\n"
+        "except AttributeError: pass\n"
+        "else: raise SystemExit('no AttributeError')\n"
+    )
+    assert done.returncode == 0, done.stderr
