@@ -55,7 +55,7 @@ def encode_first_frame(
 def decode(stages: StageRunner, latents: np.ndarray) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 of latents (1, C, T, h, w)."""
     rows = latents[0].swapaxes(0, 1) / stages.bundle.conditioning.latent_scale  # (T, C, h, w)
-    pixels = stages.apply("vae_decoder", np.ascontiguousarray(rows))  # (T, 3, H, W)
+    pixels = stages.apply("vae_decoder", rows)  # (T, 3, H, W)
     pixels = ((pixels + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 

@@ -102,7 +102,8 @@ class Pipeline:
         size = self.bundle.dimensions
         sampling = resolve(settings, self.bundle)
         indices = parse_keyframes(keyframes, size.frames, size.keyframes)
-        rng = seeded(check_seed(seed))
+        seed = check_seed(seed)
+        rng = seeded(seed)
         picture = load_image(image, size.height, size.width)
         sound = load_audio(audio, size.sample_rate, size.frames / size.fps, start)
 

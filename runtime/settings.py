@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 
 from keyvid.engines.bundle import Bundle, SamplingDefaults
 from keyvid.engines.errors import SettingsError
@@ -54,7 +55,7 @@ def resolve(settings: Settings, bundle: Bundle) -> SamplingDefaults:
     resolved = replace(bundle.sampling, **changes)
     _check_choice("solver", resolved.solver, SOLVERS)
     _check_choice("temporal", resolved.temporal, TEMPORAL_MODES)
-    if not isinstance(resolved.steps, int) or not 1 <= resolved.steps <= NUM_TRAIN_STEPS:
+    if not isinstance(resolved.steps, Integral) or not 1 <= resolved.steps <= NUM_TRAIN_STEPS:
         raise SettingsError(f"steps {resolved.steps}: want a whole number, 1 to {NUM_TRAIN_STEPS}")
     for name in ("eta", "guidance_rescale"):
         value = getattr(resolved, name)
@@ -68,9 +69,9 @@ def resolve(settings: Settings, bundle: Bundle) -> SamplingDefaults:
 
 def check_seed(seed: int) -> int:
     """`seed`, if it is one."""
-    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    if not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
         raise SettingsError(f"seed {seed}: want a whole number, 0 to {MAX_SEED}")
-    return seed
+    return int(seed)
 
 
 def _check_choice(name: str, value: object, valid: Collection[object]) -> None:

@@ -18,7 +18,6 @@ class StandInStages:
         self.log_variance = log_variance
 
     def apply(self, name, rows):
-        assert rows.flags.c_contiguous or name == "vae_encoder"
         if name == "vae_decoder":
             return rows
         return np.concatenate([rows, np.full_like(rows, self.log_variance)], axis=1)
