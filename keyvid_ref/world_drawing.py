@@ -103,12 +103,18 @@ class Canvas:
         share = np.clip((dx * sx + dy * sy) / (sx * sx + sy * sy), 0, 1)
         self._paint(np.hypot(dx - share * sx, dy - share * sy) - radius, colour)
 
-    def ellipse(self, centre: npt.ArrayLike, radii: npt.ArrayLike, colour: Colour) -> None:
-        """An ellipse with the given half axes."""
+    def ellipse(
+        self,
+        centre: npt.ArrayLike,
+        radii: npt.ArrayLike,
+        colour: Colour,
+        opacity: npt.ArrayLike = 1.0,
+    ) -> None:
+        """An ellipse with the given half axes, see-through where `opacity` is below 1."""
         dx, dy = self._offset(centre)
         radii = np.asarray(radii, dtype=np.float32)
         rx, ry = _per_frame(radii[..., 0]), _per_frame(radii[..., 1])
-        self._paint((np.hypot(dx / rx, dy / ry) - 1) * np.minimum(rx, ry), colour)
+        self._paint((np.hypot(dx / rx, dy / ry) - 1) * np.minimum(rx, ry), colour, opacity)
 
     def _offset(self, centre: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         centre = np.asarray(centre, dtype=np.float32)
@@ -118,8 +124,8 @@ class Canvas:
         """Share of each pixel that lies inside, from the signed distance of its centre."""
         return np.clip(0.5 - distance * self.height, 0, 1)
 
-    def _paint(self, distance: np.ndarray, colour: Colour) -> None:
-        cover = self._coverage(distance)[..., None]  # (F or 1, H, W, 1)
+    def _paint(self, distance: np.ndarray, colour: Colour, opacity: npt.ArrayLike = 1.0) -> None:
+        cover = (self._coverage(distance) * _per_frame(opacity))[..., None]  # (F or 1, H, W, 1)
         self._pixels += cover * (np.asarray(colour, dtype=np.float32) - self._pixels)
 
 
