@@ -270,7 +270,7 @@ def _parse(path: Path, content: Any) -> Bundle:
             f"{path / MANIFEST}: schema {schema} is newer than this keyvid reads ({SCHEMA}); "
             f"install a newer keyvid, or {_EXPORT_AGAIN}"
         )
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise ValueError(f"schema is {schema!r:.40}, want {SCHEMA}")
     bundle: Bundle = from_json(Bundle, content, path=path)
     _check_choice(bundle.weights, WEIGHTS, "weights")

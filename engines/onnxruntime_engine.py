@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keyvid.engines.backend import import_backend
+from keyvid.engines.backend import import_onnxruntime
 from keyvid.engines.errors import EngineError
 
 _PROVIDER = "CPUExecutionProvider"
@@ -13,7 +13,7 @@ _FATAL = 4  # log severity: failures are raised as well, so nothing need reach s
 
 def probe(name: str) -> str:
     """Version; see `keyvid.engines.engine.probe_engine`."""
-    onnxruntime = import_backend("onnxruntime")
+    onnxruntime = import_onnxruntime()
     if _PROVIDER not in onnxruntime.get_available_providers():
         raise EngineError(f"onnxruntime {onnxruntime.__version__} has no {_PROVIDER}")
     return f"ONNX Runtime {onnxruntime.__version__} on CPU, float32"
@@ -31,7 +31,7 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, path: Path, threads: int | None) -> None:
-        onnxruntime = import_backend("onnxruntime")
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one per physical core
         options.log_severity_level = _FATAL

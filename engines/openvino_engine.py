@@ -1,13 +1,12 @@
 """OpenVINO on the CPU, in float32 or bfloat16."""
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keyvid.engines.backend import import_backend
+from keyvid.engines.backend import import_openvino
 from keyvid.engines.errors import EngineError
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
@@ -21,7 +20,7 @@ def probe(name: str) -> str:
     precision = _PRECISIONS[name]
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("this processor has no bfloat16 instructions; take engine openvino")
-    version = _openvino().__version__.split("-")[0]
+    version = import_openvino().__version__.split("-")[0]
     return f"OpenVINO {version} on CPU, {precision}"
 
 
@@ -44,7 +43,7 @@ class OpenVinoRunner:
         self._outputs = [output.any_name for output in model.outputs]
 
     def set_input(self, name: str, value: np.ndarray) -> None:
-        self._request.set_tensor(name, _openvino().Tensor(value, shared_memory=True))
+        self._request.set_tensor(name, import_openvino().Tensor(value, shared_memory=True))
 
     def run(self) -> dict[str, np.ndarray]:
         self._request.infer()
@@ -55,17 +54,5 @@ class OpenVinoRunner:
 
 
 @cache
-def _openvino() -> Any:
-    """The openvino package, imported without its telemetry, which reports every import."""
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import fails
-    try:
-        return import_backend("openvino")
-    finally:
-        del sys.modules["openvino_telemetry"]
-
-
-@cache
 def _core() -> Any:
-    return _openvino().Core()
+    return import_openvino().Core()

@@ -1,0 +1,113 @@
+"""`keyvid-doctor`: what this machine can run, and why not the rest."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keyvid.engines.bundle import PACKAGED, Bundle
+from keyvid.engines.engine import ENGINES, choose_engine, probe_engine
+from keyvid.engines.errors import BundleError, EngineError
+
+_PACKAGES = ("keyvid", "numpy", "onnxruntime", "openvino", "av", "soundfile", "tokenizers")
+_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table")
+@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+def main(as_json: bool) -> None:
+    """List engines, versions, devices and packaged bundles; exit 2 if no engine can be used."""
+    findings = examine()
+    click.echo(json.dumps(findings, indent=2) if as_json else format_table(findings))
+    if not any(engine["available"] for engine in findings["engines"]):
+        sys.exit(2)
+
+
+def examine() -> dict[str, Any]:
+    """Versions, device, engines, choice of "auto" and packaged bundles, as JSON values."""
+    try:
+        auto: dict[str, Any] = asdict(choose_engine())
+    except EngineError as error:
+        auto = {"name": None, "reason": str(error)}
+    return {
+        "versions": _versions(),
+        "device": _device(),
+        "engines": [asdict(probe_engine(name)) for name in ENGINES],
+        "auto": auto,
+        "bundles": [_bundle(name) for name in PACKAGED],
+    }
+
+
+def format_table(findings: dict[str, Any]) -> str:
+    """What `examine` found, as sections with a line each."""
+    device, auto = findings["device"], findings["auto"]
+    sections = {
+        "versions": [(name, v or "not installed") for name, v in findings["versions"].items()],
+        "device": [
+            ("processor", f"{device['processor']}, {device['cores']} cores to use"),
+            ("memory", f"{device['memory_bytes'] / 2**30:.1f} GiB"),
+            ("features", ", ".join(device["features"]) or "none known"),
+        ],
+        "engines": [
+            *((engine["name"], _state(engine)) for engine in findings["engines"]),
+            ("auto", f"{auto['name'] or 'none'} ({auto['reason']})"),
+        ],
+        "bundles": [(bundle["name"], _state(bundle)) for bundle in findings["bundles"]],
+    }
+    lines = []
+    for title, rows in sections.items():
+        lines += [title, *(f"  {name:14} {detail}" for name, detail in rows)]
+    return "\n".join(lines)
+
+
+def _state(item: dict[str, Any]) -> str:
+    return ("" if item["available"] else "not available: ") + str(item["detail"])
+
+
+def _versions() -> dict[str, str | None]:
+    """Of Python and of packages, None for one that is not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _device() -> dict[str, Any]:
+    """The processor: name, cores that this process may use, features that matter; memory."""
+    cpuinfo = Path("/proc/cpuinfo")
+    fields: dict[str, str] = {}
+    if cpuinfo.exists():  # Linux only
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        fields = {key.strip(): value.strip() for key, _, value in lines}
+    flags = fields.get("flags", "").split()
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return {
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "features": [flag for flag in _CPU_FLAGS if flag in flags],
+    }
+
+
+def _bundle(name: str) -> dict[str, Any]:
+    """State of a packaged bundle, all its files verified."""
+    try:
+        bundle = Bundle.load(name)
+    except BundleError as error:
+        return {"name": name, "available": False, "detail": str(error)}
+    size = sum(file.bytes for file in bundle.files.values())
+    detail = (
+        f"{bundle.weights} weights, {len(bundle.stages)} stages, "
+        f"{len(bundle.files)} files verified, {size / 1e6:.1f} MB, {bundle.path}"
+    )
+    return {"name": name, "available": True, "detail": detail}
