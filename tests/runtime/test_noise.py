@@ -1,8 +1,15 @@
 import numpy as np
+import torch
 
 from keyvid.runtime.noise import seeded, window_noise
+from keyvid_ref.pipeline import draw_windowed_noise
 
 SHAPE = (1, 4, 48, 6, 8)
+
+
+def test_reference():
+    want = draw_windowed_noise(seeded(9), torch.Size(SHAPE), 12, 6)
+    assert np.array_equal(window_noise(SHAPE, 12, 6, seeded(9)), want)
 
 
 def test_blocks_are_shuffled_copies_of_the_first_window():

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from keyvid.runtime.noise import seeded
 from keyvid.runtime.sampling import denoise
@@ -13,6 +14,7 @@ from keyvid.runtime.schedule import (
     dynamic_rescale,
     trailing_timesteps,
 )
+from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm
 
 FLOOR = 0.7
 
@@ -108,6 +110,25 @@ def test_dpm_solver_is_the_textbook_loop(steps):
         history.append((log_snr, data))
     got = denoise(velocity, start, dpm_solver(steps, 1.0, FLOOR), seeded(1))
     assert np.abs(got - latent).max() < 1e-5  # float32 against float64
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_reference(solver, steps, relative_error):
+    start = seeded(0).standard_normal((2, 3), np.float32)
+    rng, reference_rng = seeded(1), seeded(1)
+    got = denoise(velocity, start, SOLVERS[solver](steps, 0.8, FLOOR), rng)
+
+    def reference_velocity(latent, timestep):
+        return torch.tanh(0.5 * latent + math.sin(timestep / 100))
+
+    def draw():
+        return torch.from_numpy(reference_rng.standard_normal((2, 3), np.float32))
+
+    sampled = (reference_velocity, torch.from_numpy(start), noise_schedule(FLOOR), steps)
+    want = sample_dpm(*sampled) if solver == "dpm" else sample_ddim(*sampled, 0.8, draw)
+    assert relative_error(got, want) < 1e-5
+    assert rng.bit_generator.state == reference_rng.bit_generator.state
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
