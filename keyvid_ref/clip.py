@@ -89,7 +89,7 @@ class ClipVision(nn.Module):
         x = self.ln_pre(torch.cat([class_token, patches], dim=1) + self.positional_embedding)
         for block in self.transformer.resblocks:
             x = block(x)
-        return x  # type: ignore[no-any-return]
+        return x
 
 
 class Transformer(nn.Module):

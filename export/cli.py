@@ -1,0 +1,116 @@
+"""`keyvid-export`: the stages of a preset as a bundle of ONNX graphs.
+
+Torch is imported when something is exported, so that `--help` comes at once.
+"""
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keyvid.engines.errors import KeyvidError, SettingsError
+
+if TYPE_CHECKING:
+    from keyvid.export.build import StageReport
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `keyvid-export`; gives 0, 2 after a mistake in the input or 130 after Ctrl-C."""
+    try:
+        _export.main(args, "keyvid-export", standalone_mode=False)
+    except click.UsageError as error:
+        return _fail(f"{error.format_message()} See keyvid-export --help.", 2)
+    except KeyvidError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted, nothing written", 130)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"keyvid-export: {message}", err=True)
+    return code
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
+@click.option("--preset", default="tiny", show_default=True, help="Size of the model")
+@click.option(
+    "--weights", default="tiny", show_default=True, help="Folder with safetensors, or a bundle"
+)
+@click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="What the graphs compute in; inputs and outputs are float32",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write"
+)
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
+)
+@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+def _export(
+    stages: tuple[str, ...],
+    preset: str,
+    weights: str,
+    random_weights: int | None,
+    precision: str,
+    out: Path,
+    verify: bool,
+) -> None:
+    """Export stages to ONNX and verify each graph against the reference.
+
+    A bundle that is already at --out keeps the stages that are not exported; after a failure it is
+    as it was.
+    """
+    try:
+        from keyvid.export.build import build_bundle
+        from keyvid.export.source import Source
+        from keyvid.export.stages import STAGES
+        from keyvid_ref.presets import PRESETS
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{error.name} is not installed; run pip install 'keyvid[export]'"
+        ) from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    _check_names("stage", stages, STAGES)
+    _check_names("preset", [preset], PRESETS)
+    chosen = [name for name in STAGES if name in stages or not stages]
+    with tempfile.TemporaryDirectory() as folder:
+        if random_weights is None:
+            source = Source.open(PRESETS[preset], weights)
+        else:
+            source = Source.random(PRESETS[preset], random_weights, Path(folder))
+        reports = build_bundle(
+            source,
+            out,
+            chosen,
+            precision=precision,
+            verify=verify,
+            progress=lambda line: click.echo(line, err=True),
+        )
+    click.echo(format_table(reports))
+    click.echo(out)
+
+
+def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> None:
+    for name in names:
+        if name not in valid:
+            raise SettingsError(f"unknown {kind} {name!r}; valid: {', '.join(valid)}")
+
+
+def format_table(reports: "Sequence[StageReport]") -> str:
+    """A line per stage: size of graphs and weights, time, error against the reference."""
+    lines = [f"{'stage':<14} {'size':>10} {'time':>8}   error"]
+    for report in reports:
+        error = "not verified" if report.error is None else f"{report.error:.1e}"
+        size, seconds = f"{report.bytes / 1e6:.1f} MB", f"{report.seconds:.1f} s"
+        lines.append(f"{report.name:<14} {size:>10} {seconds:>8}   {error}")
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""A network call as an ONNX graph whose weights stay in a safetensors file."""
+
+import json
+import warnings
+from collections.abc import Callable, Collection
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common as passes
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+# Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
+OPSET = 21
+
+_STORED_TYPES = {
+    "F32": ir.DataType.FLOAT,
+    "F16": ir.DataType.FLOAT16,
+    "BF16": ir.DataType.BFLOAT16,
+}
+
+
+def export_graph(
+    module: nn.Module,
+    call: Callable[..., Tensor],
+    inputs: dict[str, Tensor],
+    output: str,
+    weights: Path,
+    path: Path,
+) -> tuple[int, ...]:
+    """Write `call(module, *inputs)` to `path`; floating inputs and the output are float32.
+
+    The graph computes in the type of the module's parameters. Each weight keeps its state-dict
+    name and refers to `weights`, whatever type it has there, so that graphs can share the file.
+
+    Args:
+        inputs: examples, by tensor name in the order of the call; the graph takes their shapes.
+        weights: safetensors file beside `path` with the state dict of `module`.
+    Returns:
+        Shape of the output.
+    """
+    caller = _Caller(module, call).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        program = torch.onnx.export(
+            caller,
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            optimize=False,  # it would rename and transpose the weights
+            input_names=list(inputs),
+            output_names=[output],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    stored = _read_layout(weights)
+    for name in stored:
+        if (weight := model.graph.initializers.get(f"module.{name}")) is not None:
+            weight.name = name
+    _simplify(model, stored)
+    _store_outside(model.graph, stored)
+    ir.save(model, path)
+    shape = model.graph.outputs[0].shape
+    assert shape is not None
+    return shape.numpy()
+
+
+def half_precision(module: nn.Module) -> nn.Module:
+    """A float16 copy in which normalisation layers compute in float32, where sums overflow."""
+    half = deepcopy(module).half()
+    for layer in half.modules():
+        if isinstance(layer, nn.GroupNorm | nn.LayerNorm):
+            layer.float()
+            layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+            layer.register_forward_hook(lambda _, __, output: output.half())
+    return half
+
+
+class _Caller(nn.Module):
+    """The call as a module, casting between float32 outside and the module's type inside."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self._call = call
+        self._dtype = next(module.parameters()).dtype
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        cast = [x.to(self._dtype) if x.is_floating_point() else x for x in inputs]
+        return self._call(self.module, *cast).float()
+
+
+def _simplify(model: ir.Model, weights: Collection[str]) -> None:
+    """Fold what depends on neither inputs nor weights, and drop what is not used."""
+
+    def should_fold(node: ir.Node) -> bool | None:
+        names = {value.name for value in node.inputs if value is not None}
+        return None if names.isdisjoint(weights) else False
+
+    optimizer.fold_constants(model, onnx_shape_inference=True, should_fold=should_fold)
+    ir.passes.Sequential(
+        passes.IdentityEliminationPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    )(model)
+
+
+def _store_outside(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:
+    """Let weights refer to what is `stored`, with a Cast where that has another type."""
+    casts = []
+    for name in [name for name in stored if name in graph.initializers]:
+        weight = graph.initializers[name]
+        users, computed_type = list(weight.uses()), weight.dtype
+        weight.const_value, weight.dtype = stored[name], stored[name].dtype
+        if weight.dtype != computed_type:
+            cast = ir.node("Cast", [weight], {"to": computed_type})
+            for user, index in users:
+                user.replace_input_with(index, cast.outputs[0])
+            casts.append(cast)
+    graph.insert_before(graph[0], casts)
+
+
+def _read_layout(path: Path) -> dict[str, ir.ExternalTensor]:
+    """Every tensor of a safetensors file, as a reference to its place in the file."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(start - 8))
+    header.pop("__metadata__", None)
+    return {
+        name: ir.ExternalTensor(
+            location=path.name,
+            offset=start + entry["data_offsets"][0],
+            length=entry["data_offsets"][1] - entry["data_offsets"][0],
+            dtype=_STORED_TYPES[entry["dtype"]],
+            shape=ir.Shape(entry["shape"]),
+            name=name,
+            base_dir=path.parent,
+        )
+        for name, entry in header.items()
+    }

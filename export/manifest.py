@@ -1,0 +1,86 @@
+"""What `bundle.json` says of a preset and of the files of a bundle."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from keyvid.engines.bundle import (
+    Bundle,
+    Conditioning,
+    Dimensions,
+    FileSpec,
+    GraphSpec,
+    SamplingDefaults,
+    StageSpec,
+    TensorSpec,
+)
+from keyvid.export.source import Source
+from keyvid.export.stages import Input, Variant
+from keyvid_ref.mel import SAMPLE_RATE
+from keyvid_ref.presets import Preset
+
+_MAKERS = ("keyvid", "torch", "onnx", "onnxscript", "onnxruntime", "polygraphy")
+
+
+def describe_bundle(
+    source: Source, name: str, stages: dict[str, StageSpec], folder: Path
+) -> Bundle:
+    """The manifest of a bundle whose files are all in `folder`."""
+    preset = source.preset
+    return Bundle(
+        path=folder,
+        name=name,
+        preset=preset.name,
+        weights=source.weights,
+        makers={maker: version(maker) for maker in _MAKERS},
+        dimensions=_dimensions(preset),
+        conditioning=Conditioning(
+            layout=preset.layout,
+            latent_scale=preset.latent_scale,
+            latent_sample=preset.latent_sample,
+            dynamic_rescale=preset.dynamic_rescale,
+        ),
+        sampling=SamplingDefaults(**asdict(preset.sampling)),
+        stages=stages,
+        files={path.name: FileSpec.of(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def describe_graph(
+    file: str, variant: Variant, inputs: dict[str, Input], outputs: dict[str, tuple[int, ...]]
+) -> GraphSpec:
+    """The manifest's entry of a graph; `outputs` gives the shapes."""
+    return GraphSpec(
+        file=file,
+        inputs={
+            name: TensorSpec("float32" if spec.high is None else "int64", spec.shape)
+            for name, spec in inputs.items()
+        },
+        outputs={name: TensorSpec("float32", shape) for name, shape in outputs.items()},
+        branches=variant.branches,
+        temporal=variant.temporal,
+    )
+
+
+def _dimensions(preset: Preset) -> Dimensions:
+    return Dimensions(
+        height=preset.height,
+        width=preset.width,
+        frames=preset.frames,
+        keyframes=preset.keyframes,
+        fps=preset.fps,
+        keyframe_fps=preset.keyframe_fps,
+        latent_channels=preset.vae.latent_channels,
+        latent_height=preset.height // preset.vae.downsampling,
+        latent_width=preset.width // preset.vae.downsampling,
+        text_tokens=preset.unet.text_tokens,
+        image_tokens=preset.unet.image_tokens,
+        clip_image_size=preset.clip_vision.image_size,
+        frequency_patches=preset.audio.frequency_patches,
+        window=preset.unet.window,
+        window_stride=preset.unet.window_stride,
+        sample_rate=SAMPLE_RATE,
+        mel_bins=preset.audio.mel_bins,
+        mel_frames=preset.audio.mel_frames,
+        localizer_frames=preset.localizer.audio.mel_frames,
+    )

@@ -1,0 +1,80 @@
+"""How far an ONNX graph is from the reference, by polygraphy and ONNX Runtime."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from polygraphy.backend.base import BaseRunner
+from polygraphy.backend.onnxrt import OnnxrtRunner
+from polygraphy.common import TensorMetadata
+from polygraphy.comparator import Comparator, IterationResult
+from polygraphy.logger import G_LOGGER
+from torch import Tensor
+
+# Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
+# the order of sums; half precision keeps 11 bits in each of some hundred operations.
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
+
+
+def relative_errors(
+    path: Path,
+    reference: Callable[..., Tensor],
+    samples: Sequence[dict[str, Tensor]],
+    output: str,
+    tolerance: float,
+) -> list[float]:
+    """Relative error of the graph at `path` for each sample, NaN where it gives one.
+
+    Args:
+        reference: takes a sample's values in their order.
+        samples: inputs by name.
+        output: name of the graph's one output.
+        tolerance: what polygraphy calls a match.
+    """
+    errors: list[float] = []
+
+    def compare(graph: IterationResult, torch_: IterationResult) -> "OrderedDict[str, bool]":
+        got, want = (np.asarray(result[output], np.float64) for result in (graph, torch_))
+        errors.append(float(np.linalg.norm(got - want) / np.linalg.norm(want)))
+        return OrderedDict({output: errors[-1] <= tolerance})
+
+    feeds = [{name: x.numpy() for name, x in sample.items()} for sample in samples]
+    runners = [
+        OnnxrtRunner(lambda: _open_session(path), name="graph"),
+        _ReferenceRunner(reference, feeds[0], output),
+    ]
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        results = Comparator.run(runners, data_loader=feeds)
+        Comparator.compare_accuracy(results, compare_func=compare)
+    return errors
+
+
+def _open_session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class _ReferenceRunner(BaseRunner):  # type: ignore[misc]
+    """Lets polygraphy call the reference."""
+
+    def __init__(
+        self, reference: Callable[..., Tensor], feed: dict[str, np.ndarray], output: str
+    ) -> None:
+        super().__init__(name="reference")
+        self._reference = reference
+        self._feed = feed
+        self._output = output
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        return TensorMetadata().from_feed_dict(self._feed)
+
+    def infer_impl(self, feed_dict: dict[str, np.ndarray]) -> "OrderedDict[str, np.ndarray]":
+        inputs = [torch.from_numpy(feed_dict[name]) for name in self._feed]
+        with torch.no_grad():
+            result = self._reference(*inputs)
+        self.inference_time = 0.0
+        return OrderedDict({self._output: result.numpy()})

@@ -1,0 +1,133 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.engine import open_engine
+from keyvid.engines.errors import BundleError, SettingsError
+from keyvid.export import build
+from keyvid.export.build import ExportError, build_bundle
+from keyvid.export.source import Source
+from keyvid.export.stages import STAGES
+from keyvid_ref.weights import load_networks
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy of the exported bundle that a test may change."""
+    return shutil.copytree(exported[0], tmp_path / "bundle")
+
+
+def test_every_stage_is_in_the_bundle_and_close_to_the_reference(exported, micro):
+    folder, reports = exported
+    bundle = Bundle.load(folder)
+    assert list(bundle.stages) == [report.name for report in reports] == list(STAGES)
+    # float32 sums in another order: 1e-6 measured; the command itself allows 1e-4.
+    assert all(0 < report.error < 1e-5 for report in reports)
+    assert {name: stage.error for name, stage in bundle.stages.items()} == {
+        report.name: report.error for report in reports
+    }
+    assert (bundle.preset, bundle.weights, bundle.name) == ("tiny", "random", "micro")
+    assert (bundle.dimensions.latent_height, bundle.dimensions.latent_width) == (4, 6)
+    assert bundle.conditioning.latent_scale == micro.latent_scale
+    assert bundle.sampling.guidance_audio == micro.sampling.guidance_audio
+    assert bundle.graph("interpolator").temporal == "windows"
+
+
+def test_bundle_is_all_that_a_reference_and_an_engine_need(exported, micro):
+    folder, _ = exported
+    networks = load_networks(folder, micro)
+    engine = open_engine(Bundle.load(folder), "localizer", engine="onnxruntime", threads=1)
+    mel = np.random.default_rng(0).standard_normal((1, 1, 128, 198), np.float32)
+    (motion,) = engine(mel=mel).values()
+    engine.close()
+    reference = networks.localizer(networks.localizer.linear1.weight.new_tensor(mel)).detach()
+    np.testing.assert_allclose(motion, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stage_is_replaced_and_the_others_are_kept(bundle, source):
+    before = contents(bundle)
+    assert build_bundle(source, bundle, ["localizer"], verify=False)[0].error is None
+    after = contents(bundle)
+    assert after.keys() == before.keys()
+    # Export is deterministic, so that only the manifest tells that a stage was not verified.
+    assert {name for name in after if after[name] != before[name]} == {"bundle.json"}
+    stages = Bundle.load(bundle).stages
+    assert stages["localizer"].error is None
+    assert stages["vae_encoder"].error is not None
+
+
+def test_a_wrong_graph_fails_and_leaves_the_old_bundle(bundle, source, monkeypatch):
+    before = contents(bundle)
+    monkeypatch.setattr(build, "TOLERANCE", {"fp32": 1e-9})
+    with pytest.raises(ExportError, match=r"localizer.onnx: relative error .* fp32 allows 1e-09"):
+        build_bundle(source, bundle, ["localizer"])
+    assert contents(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_a_wrong_graph_leaves_no_bundle(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(build, "relative_errors", lambda *_: [1e-6, float("nan")])
+    with pytest.raises(ExportError, match=r"relative error nan .* on real inputs"):
+        build_bundle(source, tmp_path / "bundle", ["localizer"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_no_trace(tmp_path, source):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_bundle(source, tmp_path / "bundle", ["localizer"], progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_is_close(tmp_path, source):
+    (report,) = build_bundle(source, tmp_path / "half", ["vae_decoder"], precision="fp16")
+    # float16 rounds to 5e-4 each time; far below that the graph would not be half precision.
+    assert 1e-5 < report.error < 1e-2
+    stage = Bundle.load(tmp_path / "half").stages["vae_decoder"]
+    assert stage.precision == "fp16"
+    assert stage.graphs[0].inputs["latent"].dtype == "float32"
+
+
+def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro, tmp_path_factory):
+    other = Source.random(micro, 1, tmp_path_factory.mktemp("other"))
+    with pytest.raises(SettingsError, match=r"vae.safetensors: differs .* --stage vae_decoder"):
+        build_bundle(other, bundle, ["vae_encoder"])
+
+
+def test_a_bundle_of_another_preset_is_not_mixed(bundle, source):
+    other = replace(source, preset=replace(source.preset, name="large"))
+    with pytest.raises(SettingsError, match="of preset tiny, not random ones of large"):
+        build_bundle(other, bundle, ["localizer"])
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data.json"])
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, source, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(SettingsError, match="would be replaced"):
+        build_bundle(source, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_missing_weights_are_named(source, tmp_path):
+    folder = shutil.copytree(source.folder, tmp_path / "weights")
+    (folder / "vae.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"vae.safetensors: no such file"):
+        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+
+
+@pytest.mark.parametrize("file", ["vae.safetensors", "tokenizer.json"])
+def test_damaged_weights_are_named(source, tmp_path, file):
+    folder = shutil.copytree(source.folder, tmp_path / "weights")
+    (folder / file).write_bytes((folder / file).read_bytes()[:100])
+    with pytest.raises(BundleError, match=r"cannot load the weights|not a tokenizer"):
+        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])

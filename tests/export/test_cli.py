@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from keyvid.engines.bundle import Bundle
+from keyvid.export.cli import main
+
+
+@pytest.fixture
+def small_preset(monkeypatch, micro):
+    """Lets --preset tiny mean the micro preset."""
+    monkeypatch.setattr("keyvid_ref.presets.PRESETS", {"tiny": micro})
+
+
+def run(capsys, *args):
+    """Exit code, stdout and stderr of the command."""
+    code = main([str(arg) for arg in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_export_of_one_stage(tmp_path, capsys, small_preset):
+    out = tmp_path / "bundle"
+    code, stdout, stderr = run(capsys, "--random-weights", 3, "--stage", "localizer", "--out", out)
+    assert code == 0
+    header, row, path = stdout.splitlines()
+    assert header.split() == ["stage", "size", "time", "error"]
+    assert row.split()[0] == "localizer"
+    assert float(row.split()[-1]) < 1e-4
+    assert path == str(out)
+    assert "localizer.onnx" in stderr
+    assert list(Bundle.load(out).stages) == ["localizer"]
+
+
+def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, small_preset):
+    code, *_ = run(
+        capsys, "--weights", exported[0], "--stage", "localizer", "--no-verify",
+        "--precision", "fp16", "--out", tmp_path / "half",
+    )  # fmt: skip
+    assert code == 0
+    stage = json.loads((tmp_path / "half" / "bundle.json").read_text())["stages"]["localizer"]
+    assert (stage["precision"], stage["error"]) == ("fp16", None)
+    assert Bundle.load(tmp_path / "half").weights == "random"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--stage", "unet"], "unknown stage 'unet'; valid: text_encoder, image_encoder,"),
+        (["--preset", "huge"], "unknown preset 'huge'; valid: keyvid-512, tiny"),
+        (["--weights", "nowhere"], "nowhere: no such folder"),
+        (["--weights", "."], "safetensors: no such file"),
+        (["--precision", "int8"], "'int8' is not one of 'fp32', 'fp16'"),
+        (["--random-weights", "0", "--out", "no/such"], "no: no such folder; create it"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = run(capsys, "--out", "bundle", *args)
+    assert code == 2
+    assert stdout == ""
+    assert stderr.startswith("keyvid-export: ")
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_verification_exits_with_2(tmp_path, capsys, monkeypatch, small_preset):
+    monkeypatch.setattr("keyvid.export.build.TOLERANCE", {"fp32": 1e-12})
+    code, stdout, stderr = run(
+        capsys, "--random-weights", 0, "--stage", "localizer", "--out", tmp_path / "bundle"
+    )
+    assert (code, stdout) == (2, "")
+    assert "fp32 allows 1e-12" in stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
