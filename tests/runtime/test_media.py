@@ -131,6 +131,16 @@ def test_shrinking_is_band_limited() -> None:
     assert np.abs(image.astype(int) - 127).max() <= 2
 
 
+def test_large_jpeg_loses_nothing(tmp_path: Path) -> None:
+    """It is decoded at a fraction of its size; the result must not be softer for it."""
+    noise = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    large = Image.fromarray(noise).resize((1920, 1280), Image.Resampling.NEAREST)
+    large.save(tmp_path / "a.jpg", quality=95, subsampling=0)
+    got = load_image(tmp_path / "a.jpg", 256, 384).astype(float)
+    want = load_image(large, 256, 384).astype(float)
+    assert np.abs(got - want).mean() < 3  # decoded at an eighth: 22
+
+
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 1000), (20_000, 1), (1, 20_000)])
 def test_extreme_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size, (10, 120, 230)).save(tmp_path / "a.png")
@@ -278,9 +288,18 @@ def test_av_formats(tmp_path: Path, name: str, codec: str, picture: bool, start:
     assert loudness(got) == [round(0.1 * (1 + (first + i) % 8), 1) for i in range(8)]
 
 
+def test_start_inside_a_lossy_sound_is_exact(tmp_path: Path) -> None:
+    write_av(tmp_path / "a.m4a", steps(RATE, 3.0), RATE, "aac")
+    whole = load_audio(tmp_path / "a.m4a", RATE, 3.0)
+    part = load_audio(tmp_path / "a.m4a", RATE, 1.0, start=1.3)
+    np.testing.assert_allclose(part, whole[20_800:36_800], atol=1e-5)  # the same packets
+
+
 def test_mp3_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
-    """libsndfile guesses the length of a variable-rate MP3 from its first, silent, frames."""
-    wave = np.concatenate([np.zeros(60_000, np.float32), steps(RATE, 2.0)])
+    """libsndfile guesses the length of a variable-rate MP3 from its first, here rich, frames."""
+    noise = np.random.default_rng(0).normal(0, 0.3, RATE // 2).astype(np.float32)
+    silence = np.zeros(RATE * 13 // 4, np.float32)
+    wave = np.concatenate([noise, silence, steps(RATE, 2.0)])
     soundfile.write(tmp_path / "a.mp3", wave, RATE, bitrate_mode="VARIABLE")
     data = (tmp_path / "a.mp3").read_bytes()
     with av.open(tmp_path / "a.mp3") as container:
@@ -405,7 +424,9 @@ def test_playlist_opens_no_address(tmp_path: Path) -> None:
 
         def listen() -> None:
             with contextlib.suppress(TimeoutError):
-                contacts.append(server.accept())
+                connection, address = server.accept()
+                connection.close()
+                contacts.append(address)
 
         thread = threading.Thread(target=listen)
         thread.start()
