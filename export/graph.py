@@ -20,6 +20,8 @@ _STORED_TYPES = {
     "F32": ir.DataType.FLOAT,
     "F16": ir.DataType.FLOAT16,
     "BF16": ir.DataType.BFLOAT16,
+    "F64": ir.DataType.DOUBLE,
+    "I64": ir.DataType.INT64,
 }
 
 
