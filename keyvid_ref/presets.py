@@ -59,7 +59,7 @@ class Preset:
         return replace(self.unet, frame_index=stage == "generator", temporal=temporal)
 
 
-_TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4))
+_TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4), embed_dim=8)
 
 PRESETS = {
     preset.name: preset

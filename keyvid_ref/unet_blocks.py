@@ -45,11 +45,11 @@ class TemporalWindows:
             raise ValueError(
                 f"{num_frames} frames are not covered by windows of {window} every {stride} frames"
             )
-        starts = range(0, num_frames - window + 1, stride)
-        self.gather = torch.tensor([range(s, s + window) for s in starts])  # (windows, window)
+        frames = [range(s, s + window) for s in range(0, num_frames - window + 1, stride)]
+        self.gather = torch.tensor(frames)  # (windows, window)
         pyramid = [min(i + 1, window - i) for i in range(window)]
         slots: list[list[tuple[int, int]]] = [[] for _ in range(num_frames)]
-        for slot, frame in enumerate(self.gather.flatten().tolist()):
+        for slot, frame in enumerate(frame for row in frames for frame in row):
             slots[frame].append((slot, pyramid[slot % window]))
         overlap = max(map(len, slots))
         padded = [row + [(0, 0)] * (overlap - len(row)) for row in slots]
