@@ -12,11 +12,12 @@ from keyvid.engines.bundle import Bundle, GraphSpec, TensorSpec
 from keyvid.engines.errors import EngineError, SettingsError
 from keyvid.engines.external_data import check_external_data
 
-# Engine name -> module with `probe` and `load`, fastest first: "auto" takes the first that works.
+# Engine name -> module with `probe` and `load`. "auto" takes the first that works: float32 ones,
+# fastest first, then bfloat16, which takes 0.5 to 0.75 of the time but errs by some percent.
 ENGINES = {
     "openvino": "keyvid.engines.openvino_engine",
-    "openvino-bf16": "keyvid.engines.openvino_engine",
     "onnxruntime": "keyvid.engines.onnxruntime_engine",
+    "openvino-bf16": "keyvid.engines.openvino_engine",
 }
 AUTO = "auto"
 
@@ -140,7 +141,7 @@ def choose_engine(name: str = AUTO) -> EngineChoice:
     for candidate in ENGINES:
         status = probe_engine(candidate)
         if status.available:
-            reason = "; ".join(["fastest that works here", status.detail, *passed_over])
+            reason = "; ".join(["fastest float32 engine here", status.detail, *passed_over])
             return EngineChoice(candidate, reason)
         passed_over.append(f"not {candidate}: {status.detail}")
     raise EngineError(f"no engine can be used: {'; '.join(passed_over)}")
