@@ -50,7 +50,9 @@ def _fail(message: str, code: int) -> int:
     help="What the graphs compute in; inputs and outputs are float32",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to write"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle to write [default: ./PRESET-bundle]",
 )
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
@@ -62,7 +64,7 @@ def _export(
     weights: str,
     random_weights: int | None,
     precision: str,
-    out: Path,
+    out: Path | None,
     verify: bool,
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
@@ -83,6 +85,7 @@ def _export(
     _check_names("stage", stages, STAGES)
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
+    out = out or Path(f"{preset}-bundle")
     with tempfile.TemporaryDirectory() as folder:
         if random_weights is None:
             source = Source.open(PRESETS[preset], weights)

@@ -92,7 +92,7 @@ def train_vae(session: Session) -> None:
     """The autoencoder, its latents standardised."""
     vae = session.networks.vae
     clips, device = session.clips("train"), session.device
-    fit("vae", vae, parts.vae_loss(clips, device), session.recipe(2000), session.folder)
+    fit("vae", vae, parts.vae_loss(clips, device), session.recipe(3000), session.folder)
     vae.fold_latent_statistics(*parts.latent_statistics(vae, clips, device))
 
 
@@ -115,13 +115,13 @@ def train_audio_encoder(session: Session) -> None:
     """The audio trunk."""
     trainer = parts.AudioTrainer(session.networks, session.preset).to(session.device)
     loss = parts.audio_loss(session.clips("train"), session.device)
-    fit("audio_encoder", trainer, loss, session.recipe(1000, learning_rate=5e-4), session.folder)
+    fit("audio_encoder", trainer, loss, session.recipe(1400, learning_rate=5e-4), session.folder)
 
 
 def train_localizer(session: Session) -> None:
     """The network that hears the motion curve."""
     loss = parts.localizer_loss(session.clips("train"), session.device)
-    recipe = session.recipe(800, learning_rate=5e-4)
+    recipe = session.recipe(1200, learning_rate=5e-4)
     fit("localizer", session.networks.localizer, loss, recipe, session.folder)
 
 
@@ -130,7 +130,7 @@ def train_generator(session: Session) -> None:
     loss = parts.generator_loss(session.encoded("train"), session.preset, session.device)
     held_out = parts.generator_loss(session.encoded("validation"), session.preset, session.device)
     unet = session.networks.generator
-    fit("generator", unet, loss, session.recipe(2000), session.folder, _validation(held_out))
+    fit("generator", unet, loss, session.recipe(1600), session.folder, _validation(held_out))
 
 
 def train_interpolator(session: Session) -> None:
@@ -145,12 +145,12 @@ def train_interpolator(session: Session) -> None:
 
     unet = session.networks.interpolator
     loss, held_out = losses(preset.unet.window, 8)
-    fit("interpolator_runs", unet, loss, session.recipe(1700), session.folder,
+    fit("interpolator_runs", unet, loss, session.recipe(1400), session.folder,
         _validation(held_out))  # fmt: skip
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
     loss, held_out = losses(preset.frames, 2)
-    recipe = session.recipe(200, learning_rate=2e-4, ema_decay=0.99)
+    recipe = session.recipe(150, learning_rate=2e-4, ema_decay=0.99)
     fit("interpolator", windowed, loss, recipe, session.folder, _validation(held_out))
     unet.load_state_dict(windowed.state_dict())
 
