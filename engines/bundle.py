@@ -5,11 +5,9 @@ the stated size and sha256, known keys of the right type. What a graph itself sa
 beside it is checked by `keyvid.engines.external_data` before a backend sees it.
 """
 
-import hashlib
 import json
 import os
 import re
-import stat
 from dataclasses import asdict, dataclass
 from importlib import resources
 from os import PathLike
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from keyvid.engines.errors import BundleError
+from keyvid.engines.files import check_regular, check_sha256, check_size, sha256_of
 from keyvid.engines.typed_json import from_json, parse_json
 
 SCHEMA = 1
@@ -29,9 +28,6 @@ DTYPES = ("float32", "int64")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXPORT_AGAIN = "export it again with keyvid-export"
-
-# (path, size, modification time in ns) and sha256 of files that this process has read.
-_verified: set[tuple[Path, int, int, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,9 @@ class TensorSpec:
     dtype: str
     shape: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -146,9 +145,7 @@ class FileSpec:
     @classmethod
     def of(cls, path: Path) -> "FileSpec":
         """Size and hash of the file at `path`."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            return cls(file.tell(), digest.hexdigest())
+        return cls(path.stat().st_size, sha256_of(path))
 
 
 @dataclass(frozen=True)
@@ -186,13 +183,15 @@ class Bundle:
         """
         path = find_bundle(bundle)
         manifest = path / MANIFEST
-        _check_regular(manifest)
+        check_regular(manifest)
         try:
             loaded = _parse(path, parse_json(manifest.read_bytes()))
         except (ValueError, OSError) as error:
             raise BundleError(f"{manifest}: {error}; {_EXPORT_AGAIN}") from None
         for name, spec in loaded.files.items():
-            _check_file(path / name, spec, verify=verify)
+            check_size(path / name, spec.bytes)
+            if verify:
+                check_sha256(path / name, spec.sha256)
         return loaded
 
     def stage(self, name: str) -> StageSpec:
@@ -307,37 +306,3 @@ def _check_choice(value: str, valid: tuple[str, ...], where: str) -> None:
 def _check_positive(value: int, where: str) -> None:
     if value < 1:
         raise ValueError(f"{where} is {value}, want at least 1")
-
-
-def _check_regular(path: Path) -> int:
-    """Size in bytes of a regular file; links could lead out of the folder and are refused."""
-    try:
-        status = path.lstat()
-    except OSError:
-        raise BundleError(f"{path}: missing from the bundle; copy or export it again") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path}: not a regular file; replace it by a copy of the file itself")
-    return status.st_size
-
-
-def _check_file(path: Path, spec: FileSpec, *, verify: bool) -> None:
-    size = _check_regular(path)
-    if size != spec.bytes:
-        raise BundleError(
-            f"{path}: {size} bytes, {MANIFEST} says {spec.bytes}; copy or export it again"
-        )
-    if not verify:
-        return
-    key = (path.resolve(), size, path.stat().st_mtime_ns, spec.sha256)
-    if key in _verified:
-        return
-    try:
-        found = FileSpec.of(path).sha256
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
-    if found != spec.sha256:
-        raise BundleError(
-            f"{path}: sha256 {found[:12]}..., {MANIFEST} says {spec.sha256[:12]}...; "
-            "the file is damaged or changed, copy or export it again"
-        )
-    _verified.add(key)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keyvid.engines.backend import first_line
 from keyvid.engines.bundle import Bundle, GraphSpec, TensorSpec
-from keyvid.engines.errors import EngineError, SettingsError
+from keyvid.engines.errors import BundleError, EngineError, SettingsError
 from keyvid.engines.external_data import check_external_data
 
 # Engine name -> module with `probe` and `load`. "auto" takes the first that works: float32 ones,
@@ -24,6 +24,9 @@ AUTO = "auto"
 
 class Runner(Protocol):
     """What a backend makes of a graph; its inputs are checked already."""
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Inputs and outputs by name, as the graph has them."""
 
     def set_input(self, name: str, value: np.ndarray) -> None:
         """Use `value`, C-contiguous and kept alive by the caller, in all runs until set again."""
@@ -92,10 +95,7 @@ class Engine:
             )
         found = TensorSpec(value.dtype.name, value.shape)
         if found != spec:
-            raise EngineError(
-                f"{self._graph.file}: input {name!r} is {found.dtype} {found.shape}, "
-                f"want {spec.dtype} {spec.shape}"
-            )
+            raise EngineError(f"{self._graph.file}: input {name!r} is {found}, want {spec}")
         return np.ascontiguousarray(value)
 
 
@@ -164,7 +164,8 @@ def open_engine(
         threads: CPU threads of a call, None for the backend's own choice.
 
     Raises:
-        BundleError: there is no such graph, or it reads files that it should not.
+        BundleError: there is no such graph, it reads files that it should not, or its tensors are
+            not those of `bundle.json`.
         EngineError: the engine cannot be used, or cannot load the graph.
     """
     if threads is not None and threads < 1:
@@ -174,10 +175,22 @@ def open_engine(
     check_external_data(bundle, graph.file)
     path = (bundle.path / graph.file).resolve()
     try:
-        runner: Runner = _backend(name).load(name, path, threads)
+        runner = _backend(name).load(name, path, threads)
+        found = runner.tensors()
     except Exception as error:  # backends raise what they like
         raise EngineError(f"{path}: engine {name} cannot load it: {first_line(error)}") from error
+    _check_tensors(found, graph, f"{path}: {stage}")
     return Engine(name, graph, runner)
+
+
+def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:
+    stated = graph.inputs | graph.outputs
+    for name in sorted(found.keys() | stated.keys()):
+        if found.get(name) != stated.get(name):
+            raise BundleError(
+                f"{where} tensor {name!r} is {found.get(name)}, bundle.json says "
+                f"{stated.get(name)}; export it again with keyvid-export"
+            )
 
 
 class _Backend(Protocol):

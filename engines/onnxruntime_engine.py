@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from keyvid.engines.backend import import_onnxruntime
+from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
 
 _PROVIDER = "CPUExecutionProvider"
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 _FATAL = 4  # log severity: failures are raised as well, so nothing need reach stderr
 
 
@@ -38,6 +40,12 @@ class OnnxRuntimeRunner:
         self._session = onnxruntime.InferenceSession(path, options, providers=[_PROVIDER])
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._inputs: dict[str, np.ndarray] = {}
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        return {
+            tensor.name: TensorSpec(_DTYPES.get(tensor.type, tensor.type), tuple(tensor.shape))
+            for tensor in (*self._session.get_inputs(), *self._session.get_outputs())
+        }
 
     def set_input(self, name: str, value: np.ndarray) -> None:
         self._inputs[name] = value

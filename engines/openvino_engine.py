@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keyvid.engines.backend import import_openvino
+from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
@@ -41,6 +42,13 @@ class OpenVinoRunner:
     def __init__(self, model: Any) -> None:
         self._request = model.create_infer_request()
         self._outputs = [output.any_name for output in model.outputs]
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        model = self._request.get_compiled_model()
+        return {
+            port.any_name: TensorSpec(port.element_type.to_dtype().name, tuple(port.shape))
+            for port in (*model.inputs, *model.outputs)
+        }
 
     def set_input(self, name: str, value: np.ndarray) -> None:
         self._request.set_tensor(name, import_openvino().Tensor(value, shared_memory=True))

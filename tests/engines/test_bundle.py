@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from keyvid.engines import bundle as bundle_module
-from keyvid.engines.bundle import Bundle, FileSpec, GraphSpec, write_manifest
+from keyvid.engines import files
+from keyvid.engines.bundle import Bundle, GraphSpec, write_manifest
 from keyvid.engines.errors import BundleError
 
 
@@ -129,12 +130,12 @@ def test_files_are_hashed_once_unless_they_change(
     Bundle.load(affine_bundle.path)
     hashed: list[Path] = []
 
-    def spy(path: Path) -> FileSpec:
+    def spy(path: Path) -> str:
         hashed.append(path)
         return original(path)
 
-    original = FileSpec.of
-    monkeypatch.setattr(FileSpec, "of", spy)
+    original = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", spy)
     Bundle.load(affine_bundle.path)
     assert hashed == []
     graph = affine_bundle.path / "affine.onnx"

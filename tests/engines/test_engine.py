@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from keyvid.engines import engine as engine_module
-from keyvid.engines.bundle import Bundle
+from keyvid.engines.bundle import Bundle, TensorSpec
 from keyvid.engines.engine import ENGINES, Engine, choose_engine, open_engine, probe_engine
 from keyvid.engines.errors import BundleError, EngineError, SettingsError
 
@@ -140,6 +141,32 @@ def test_a_graph_that_is_none(affine_bundle: Bundle, name: str) -> None:
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "tensor", "found"),
+    [("inputs", "row", "int64 .2, 1."), ("outputs", "y", "float32 .2, 32."), ("inputs", "z", None)],
+)
+def test_a_graph_that_is_not_as_the_manifest_says(
+    affine_bundle: Bundle, name: str, kind: str, tensor: str, found: str | None
+) -> None:
+    stage = affine_bundle.stages["affine"]
+    wrong = TensorSpec("float32", (2, 2))
+    (graph,) = stage.graphs
+    graph = replace(graph, **{kind: {**getattr(graph, kind), tensor: wrong}})
+    bundle = replace(affine_bundle, stages={"affine": replace(stage, graphs=(graph,))})
+    with pytest.raises(BundleError, match=rf"'{tensor}' is {found}, .* says float32 .2, 2.") as e:
+        open_engine(bundle, "affine", engine=name)
+    assert str(e.value).endswith("export it again with keyvid-export")
+
+
+def test_bf16_is_what_it_says(affine_bundle: Bundle, affine: SimpleNamespace) -> None:
+    """An error that float32 could not make shows that the precision hint arrives."""
+    if not probe_engine("openvino-bf16").available:
+        pytest.skip("no bfloat16 here")
+    inputs = affine.draw(0)
+    y = open_engine(affine_bundle, "affine", engine="openvino-bf16")(**inputs)["y"]
+    assert np.abs(y - affine.expected(**inputs)).max() > 1e-4
+
+
 def test_unknown_stage_and_graph(affine_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="no stage 'x'; this bundle has affine"):
         open_engine(affine_bundle, "x")
@@ -208,7 +235,7 @@ def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_p
     code = f"""
         import sys
         import numpy as np
-        from keyvid.engines.bundle import Bundle
+        from keyvid.engines.bundle import Bundle, TensorSpec
         from keyvid.engines.engine import open_engine
         engine = open_engine(Bundle.load({str(affine_bundle.path)!r}), "affine", engine={name!r})
         engine(x=np.zeros((2, 64), np.float32), bias=np.zeros((1, 32), np.float32),
