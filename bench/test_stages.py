@@ -1,12 +1,14 @@
 """Each stage on each engine: its largest graph, with the inputs bound that the runtime binds."""
 
 import numpy as np
+import pytest
 
 from keyvid.engines.engine import open_engine
 
 _PER_STEP = ("latent", "timestep")  # what changes from call to call in the denoise loop
 
 
+@pytest.mark.benchmark(min_rounds=3)  # the U-Nets take seconds at full size
 def test_stage(benchmark, record, bundle, stage, graph, engine, count_flops, peak_memory):
     rng = np.random.default_rng(0)
     inputs = {
