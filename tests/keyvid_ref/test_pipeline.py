@@ -12,6 +12,7 @@ from keyvid_ref.weights import random_networks
 from keyvid_ref.world_text import make_tokenizer
 
 _TINY = PRESETS["tiny"]
+_CHANNELS = _TINY.vae.latent_channels
 _KEYFRAMES = np.array([0, 3, 8, 11, 15, 20, 25, 30, 33, 38, 44, 47])
 
 
@@ -83,7 +84,7 @@ def test_whole_chain_runs(networks, tokenizer, image, waveform, layout, solver, 
     clip = pipeline(image, waveform, prompt="drum", sampling=sampling)
     assert clip.frames.shape == (48, 64, 96, 3)
     assert clip.frames.dtype == np.uint8
-    assert clip.latents.shape == (1, 8, 48, 8, 12)
+    assert clip.latents.shape == (1, _CHANNELS, 48, 8, 12)
     assert np.isfinite(clip.latents).all()
     np.testing.assert_array_equal(clip.keyframes, select_keyframes(clip.motion, 12))
 
@@ -103,8 +104,8 @@ def test_generator_sees_the_first_frame_and_the_keyframe_indices(spied, tokenize
     )
     call = spied.generator.calls[0]
     picture = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
-    first_frame = spied.vae.encode_moments(picture)[:, : _TINY.vae.latent_channels]
-    condition = call.latent[:, _TINY.vae.latent_channels :]
+    first_frame = spied.vae.encode_moments(picture)[:, :_CHANNELS]
+    condition = call.latent[:, _CHANNELS:]
     torch.testing.assert_close(condition, first_frame[:, :, None].expand_as(condition))
     np.testing.assert_array_equal(call.frame_index, np.tile(_KEYFRAMES, (4, 1)))
     assert call.timestep.tolist() == [999] * 4
@@ -131,7 +132,7 @@ def test_interpolator_sees_the_keyframes_and_nothing_else(spied, tokenizer, imag
         image, waveform, sampling=_short(), keyframes=_KEYFRAMES
     )
     call = spied.interpolator.calls[0]
-    condition = call.latent[0, _TINY.vae.latent_channels :]
+    condition = call.latent[0, _CHANNELS:]
     shown = condition.abs().amax((0, 2, 3)) > 0
     assert shown.nonzero()[:, 0].tolist() == _KEYFRAMES.tolist()
     assert call.fps.tolist() == [24] * 4
@@ -165,15 +166,15 @@ def test_noise_is_drawn_in_the_documented_order(spied, tokenizer, image, wavefor
     rng = np.random.Generator(np.random.PCG64(5))
 
     def draw(num_frames):
-        return rng.standard_normal((1, 8, num_frames, 8, 12), dtype=np.float32)
+        return rng.standard_normal((1, _CHANNELS, num_frames, 8, 12), dtype=np.float32)
 
-    rng.standard_normal((1, 8, 8, 12), dtype=np.float32)  # the image's posterior
+    rng.standard_normal((1, _CHANNELS, 8, 12), dtype=np.float32)  # the image's posterior
     keyframe_noise = draw(12)
     for _ in range(sampling.steps):
         draw(12)
     noise = draw(48)
-    np.testing.assert_array_equal(spied.generator.calls[0].latent[:1, :8], keyframe_noise)
-    np.testing.assert_array_equal(spied.interpolator.calls[0].latent[:1, :8], noise)
+    np.testing.assert_array_equal(spied.generator.calls[0].latent[:1, :_CHANNELS], keyframe_noise)
+    np.testing.assert_array_equal(spied.interpolator.calls[0].latent[:1, :_CHANNELS], noise)
 
 
 def test_silence_and_uniform_keyframes(spied, tokenizer, image):
