@@ -18,7 +18,7 @@ import soundfile
 from PIL import Image, ImageOps
 
 from keyvid.engines.errors import MediaError, SettingsError
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.outputs import check_output, write_atomic
 
 ImageSource = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 AudioSource = str | os.PathLike[str] | tuple[npt.NDArray[np.float32], int]
@@ -311,6 +311,7 @@ def write_video(
     Raises:
         MediaError: the file cannot be written there.
     """
+    check_output(Path(path), ".mp4")
     film = io.BytesIO()  # a few MB
     with av.open(film, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=fps, options=_X264)

@@ -1,6 +1,7 @@
 """A clip on one page: what was heard, how much should move, what was drawn."""
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,9 @@ def _draw_wave(
     panel: _Panel, audio: npt.NDArray[np.float32], marks: npt.NDArray[np.float64]
 ) -> Image.Image:
     image, pen = panel.canvas(marks)
-    for x, part in enumerate(np.array_split(np.clip(audio, -1.0, 1.0), image.width)):
+    edges = np.arange(image.width + 1) * len(audio) // image.width  # array_split bends the axis
+    for x, (first, last) in enumerate(itertools.pairwise(edges)):
+        part = audio[first:last].clip(-1.0, 1.0)
         high, low = panel.y(float(part.max())), panel.y(float(part.min()))
         pen.line((x, high * _SMOOTH - 1, x, low * _SMOOTH + 1), _WAVE)
     return image.reduce(_SMOOTH)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from keyvid.engines.bundle import Bundle
@@ -127,6 +129,45 @@ def test_stderr_without_a_terminal(
     assert cli.main(["picture.png", "sound.wav"]) == 0
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert lines == ["localizer", "generator", "48 frames in 3.8 s with onnxruntime (asked for)"]
+
+
+def least() -> None:
+    """One pixel, and a tenth of a second of silence."""
+    Image.new("RGB", (1, 1), "red").save("picture.png")
+    soundfile.write("sound.wav", np.zeros(1_600), 16_000)
+
+
+def most() -> None:
+    """A very wide picture, and five seconds of stereo at another rate."""
+    Image.new("RGB", (20_000, 300), "blue").save("picture.png")
+    wave = np.random.default_rng(0).normal(0, 0.1, (5 * 44_100, 2))
+    soundfile.write("sound.wav", wave, 44_100)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "notes"),
+    [
+        (least, [], ["silent", "0.10 s of sound, the rest of 2 s is silence"]),
+        (most, ["--start", "2.5"], ["lasts 5.00 s, used from 2.5 s to 4.5 s"]),
+    ],
+)
+def test_unusual_input_gives_a_clip(
+    make: Callable[[], None],
+    options: list[str],
+    notes: list[str],
+    workplace: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All networks of the packaged bundle, a step each: enough to see that numbers stay finite."""
+    make()
+    before = set(Path().iterdir())
+    assert cli.main(["picture.png", "sound.wav", "--steps", "1", "--threads", "1", *options]) == 0
+    assert capsys.readouterr().out == "picture.mp4\n"
+    assert all(note in caplog.text for note in notes)
+    assert set(Path().iterdir()) - before == {Path("picture.mp4")}
+    with av.open("picture.mp4") as container:
+        assert (container.streams.video[0].frames, container.duration) == (48, 2_000_000)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -501,6 +501,12 @@ def test_sound_of_the_video_is_in_time(tmp_path: Path) -> None:
     assert abs(int(np.argmax(np.abs(heard))) - 20_020) < 40
 
 
+def test_only_mp4_is_written(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"a\.avi: .*give a name that ends in \.mp4"):
+        write_video(tmp_path / "a.avi", moving_frames(), 24, steps(RATE, 2.0), RATE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_full_disk_leaves_the_old_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4", moving_frames(), 24, steps(RATE, 2.0), RATE)
     old = (tmp_path / "a.mp4").read_bytes()
