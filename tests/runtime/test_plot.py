@@ -43,11 +43,11 @@ def test_contact_sheet_frames_the_keyframes() -> None:
 
 
 def test_curve_and_marks_stand_at_their_times(clip: Clip) -> None:
-    """Peak of the motion and keyframe at 1.0 s, the middle of the axis; clicks at quarters."""
+    """Peak of the motion and keyframe at 1.0 s, the middle of the axis; clicks elsewhere."""
     motion, audio = np.zeros(48, np.float32), np.zeros(32_000, np.float32)
     motion[24] = 1.0
     clicks = np.array([8_000, 15_200, 24_000])
-    audio[clicks[:, None] + np.arange(100)] = 0.9  # 3 to 4 pixels
+    audio[clicks[:, None] + np.arange(100)] = np.resize([0.9, -0.9], 100)  # 3 to 4 pixels
     page = draw_plot(replace(clip, motion=motion, audio=audio, keyframes=np.array([0, 24])), "")
     axis = 64 + (1200 - 64 - 28) / 2
     top = np.argwhere(pixels(page, BLUE))[0]
@@ -57,8 +57,8 @@ def test_curve_and_marks_stand_at_their_times(clip: Clip) -> None:
     above_zero = np.asarray(page.convert("L"))[74 + 30, 70:1160]
     seen = np.flatnonzero(above_zero < 200) + 70  # the keyframe's line is lighter
     want = 64 + (clicks + 50) / 32_000 * (1200 - 64 - 28)
-    assert np.abs(seen[:, None] - want).min(1).max() <= 2
-    assert np.abs(seen[:, None] - want).min(0).max() <= 2
+    assert np.abs(seen[:, None] - want).min(1).max() <= 3
+    assert np.abs(seen[:, None] - want).min(0).max() <= 3
 
 
 @pytest.mark.parametrize("motion", [np.zeros(48), np.linspace(-0.2, 1.4, 48)])
