@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
@@ -13,6 +13,8 @@ from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, IterationResult
 from polygraphy.logger import G_LOGGER
 from torch import Tensor
+
+from keyvid.engines.backend import import_onnxruntime
 
 # Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
 # the order of sums; half precision keeps 11 bits in each of some hundred operations.
@@ -52,7 +54,8 @@ def relative_errors(
     return errors
 
 
-def _open_session(path: Path) -> onnxruntime.InferenceSession:
+def _open_session(path: Path) -> Any:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

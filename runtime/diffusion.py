@@ -82,7 +82,9 @@ class Diffusion:
         bundle, sampling = self.stages.bundle, self.sampling
         guidance_text = sampling.guidance_text if self.has_prompt else sampling.guidance_image
         weights = branch_weights(sampling.guidance_image, guidance_text, guidance_audio)
-        active = np.flatnonzero(weights)
+        runs = weights != 0
+        runs[-1] = True  # the rescale takes its spread, whatever its weight
+        active = np.flatnonzero(runs)
         context, audio = self.conditions.per_branch(
             active, bundle.dimensions.frames, bundle.conditioning.layout, keyframes
         )
