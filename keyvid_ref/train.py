@@ -130,7 +130,7 @@ def train_generator(session: Session) -> None:
     loss = parts.generator_loss(session.encoded("train"), session.preset, session.device)
     held_out = parts.generator_loss(session.encoded("validation"), session.preset, session.device)
     unet = session.networks.generator
-    fit("generator", unet, loss, session.recipe(1600), session.folder, _validation(held_out))
+    fit("generator", unet, loss, session.recipe(1500), session.folder, _validation(held_out))
 
 
 def train_interpolator(session: Session) -> None:
@@ -145,12 +145,12 @@ def train_interpolator(session: Session) -> None:
 
     unet = session.networks.interpolator
     loss, held_out = losses(preset.unet.window, 8)
-    fit("interpolator_runs", unet, loss, session.recipe(1400), session.folder,
+    fit("interpolator_runs", unet, loss, session.recipe(1300), session.folder,
         _validation(held_out))  # fmt: skip
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
     loss, held_out = losses(preset.frames, 2)
-    recipe = session.recipe(150, learning_rate=2e-4, ema_decay=0.99)
+    recipe = session.recipe(100, learning_rate=2e-4, ema_decay=0.99)
     fit("interpolator", windowed, loss, recipe, session.folder, _validation(held_out))
     unet.load_state_dict(windowed.state_dict())
 

@@ -10,10 +10,11 @@ from keyvid.engines.engine import EngineChoice, choose_engine
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.encoding import decode, encode_conditions, encode_first_frame, score_motion
 from keyvid.runtime.keyframes import parse_keyframes, select_keyframes
-from keyvid.runtime.media import AudioSource, ImageSource, load_audio, load_image, write_video
+from keyvid.runtime.media import ImageSource, load_image, write_video
 from keyvid.runtime.mel import log_mel
 from keyvid.runtime.noise import seeded
 from keyvid.runtime.settings import Settings, check_seed, resolve
+from keyvid.runtime.sound import AudioSource, Sound, load_sound, to_mono
 from keyvid.runtime.stages import Progress, StageRunner
 
 
@@ -24,8 +25,7 @@ class Clip:
     Attributes:
         frames: (T, H, W, 3) uint8 RGB.
         fps: frames per second.
-        audio: (n,) float32 mono in [-1, 1], as long as the frames.
-        sample_rate: of `audio`, in Hz.
+        sound: what was given, as long as the frames, at its own rate and with its own channels.
         keyframes: (K,) int64 frames that were generated first.
         motion: (T,) float32 motion that the sound calls for, as the localizer scores it.
         timings: seconds per stage, loading included.
@@ -34,8 +34,7 @@ class Clip:
 
     frames: np.ndarray
     fps: int
-    audio: np.ndarray
-    sample_rate: int
+    sound: Sound
     keyframes: np.ndarray
     motion: np.ndarray
     timings: dict[str, float]
@@ -47,7 +46,7 @@ class Clip:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write an MP4 with H.264 video and AAC sound."""
-        write_video(path, self.frames, self.fps, self.audio, self.sample_rate)
+        write_video(path, self.frames, self.fps, self.sound)
 
 
 class Pipeline:
@@ -105,10 +104,12 @@ class Pipeline:
         seed = check_seed(seed)
         rng = seeded(seed)
         picture = load_image(image, size.height, size.width)
-        sound = load_audio(audio, size.sample_rate, size.frames / size.fps, start)
+        seconds = size.frames / size.fps
+        sound = load_sound(audio, seconds, start)
 
         stages = StageRunner(self.bundle, self.engine.name, self.threads, progress)
-        mel = log_mel(sound, size.mel_bins, size.mel_frames)
+        mono = to_mono(sound, size.sample_rate, seconds)
+        mel = log_mel(mono, size.mel_bins, size.mel_frames)
         motion = score_motion(stages, mel)
         if indices is None:
             indices = select_keyframes(motion, size.keyframes)
@@ -122,8 +123,7 @@ class Pipeline:
         return Clip(
             frames=frames,
             fps=size.fps,
-            audio=sound,
-            sample_rate=size.sample_rate,
+            sound=sound,
             keyframes=indices,
             motion=motion,
             timings=stages.seconds,

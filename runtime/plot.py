@@ -50,7 +50,9 @@ def draw_plot(clip: Clip, title: str) -> Image.Image:
     page = Image.new("RGB", (_WIDTH, sheet_top + sheet.height + _MARGIN), _PAPER)
     duration = len(clip.frames) / clip.fps
     times = clip.keyframes / clip.fps
-    page.paste(_draw_wave(wave, clip.audio, times / duration), (_AXIS_LEFT, wave.top))
+    page.paste(
+        _draw_wave(wave, clip.sound.samples.mean(axis=1), times / duration), (_AXIS_LEFT, wave.top)
+    )
     page.paste(_draw_motion(motion, clip.motion, clip.keyframes), (_AXIS_LEFT, motion.top))
     page.paste(sheet, (_MARGIN, sheet_top))
 

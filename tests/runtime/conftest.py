@@ -19,6 +19,7 @@ from keyvid.engines.bundle import (
     write_manifest,
 )
 from keyvid.runtime.pipeline import Clip
+from keyvid.runtime.sound import Sound
 
 SAMPLING = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
 DIMENSIONS = Dimensions(
@@ -86,8 +87,7 @@ def clip() -> Clip:
     return Clip(
         frames=frames,
         fps=24,
-        audio=audio.astype(np.float32),
-        sample_rate=16_000,
+        sound=Sound(audio.astype(np.float32)[:, None], 16_000),
         keyframes=np.array([0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46]),
         motion=np.linspace(0, 1, 48, dtype=np.float32),
         timings={"generator": 1.25, "interpolator": 2.5},

@@ -9,6 +9,9 @@ from PIL import Image
 
 from keyvid.runtime.pipeline import Clip
 from keyvid.runtime.plot import contact_sheet, draw_plot, write_plot
+from keyvid.runtime.sound import Sound
+
+SILENCE = Sound(np.zeros((32_000, 1), np.float32), 16_000)
 
 RED = (0xD1, 0x49, 0x5B)
 BLUE = (0x1F, 0x5F, 0x8B)
@@ -48,7 +51,8 @@ def test_curve_and_marks_stand_at_their_times(clip: Clip) -> None:
     motion[24] = 1.0
     clicks = np.array([8_000, 15_200, 24_000])
     audio[clicks[:, None] + np.arange(100)] = np.resize([0.9, -0.9], 100)  # 3 to 4 pixels
-    page = draw_plot(replace(clip, motion=motion, audio=audio, keyframes=np.array([0, 24])), "")
+    sound = Sound(audio[:, None], 16_000)
+    page = draw_plot(replace(clip, motion=motion, sound=sound, keyframes=np.array([0, 24])), "")
     axis = 64 + (1200 - 64 - 28) / 2
     top = np.argwhere(pixels(page, BLUE))[0]
     assert abs(top[1] - axis) <= 6, "beside the keyframe's dot, which covers the peak itself"
@@ -63,7 +67,11 @@ def test_curve_and_marks_stand_at_their_times(clip: Clip) -> None:
 
 @pytest.mark.parametrize("motion", [np.zeros(48), np.linspace(-0.2, 1.4, 48)])
 def test_any_curve_and_silence(clip: Clip, motion: np.ndarray, tmp_path: Path) -> None:
-    odd = replace(clip, motion=motion.astype(np.float32), audio=np.zeros_like(clip.audio))
+    odd = replace(
+        clip,
+        motion=motion.astype(np.float32),
+        sound=SILENCE,
+    )
     write_plot(tmp_path / "a.png", odd, "title")
     with Image.open(tmp_path / "a.png") as page:
         assert page.size == (1200, draw_plot(clip, "").height)
