@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from keyvid_ref import train_parts as parts
+from keyvid_ref import train_encoders as encoders
+from keyvid_ref import train_unet as unets
 from keyvid_ref import world
 from keyvid_ref.presets import PRESETS, Preset
 from keyvid_ref.train_data import Clips, EncodedClips, encode_clips, render_clips
@@ -89,20 +90,22 @@ class Session:
 
 
 def train_vae(session: Session) -> None:
-    """The autoencoder, its latents standardised."""
+    """The autoencoder; then its latents are standardised, and the decoder learns to bear noise."""
     vae = session.networks.vae
     clips, device = session.clips("train"), session.device
-    fit("vae", vae, parts.vae_loss(clips, device), session.recipe(3000), session.folder)
-    vae.fold_latent_statistics(*parts.latent_statistics(vae, clips, device))
+    fit("vae", vae, encoders.vae_loss(clips, device), session.recipe(3000), session.folder)
+    vae.fold_latent_statistics(*encoders.latent_statistics(vae, clips, device))
+    recipe = session.recipe(500, learning_rate=5e-4, ema_decay=0.98)
+    fit("vae_decoder", vae, encoders.decoder_loss(clips, device), recipe, session.folder)
 
 
 def train_image_and_text(session: Session) -> None:
     """CLIP's text and image encoders and the image resampler."""
     networks, device = session.networks, session.device
-    trainer = parts.ClipTrainer(networks, session.preset).to(device)
+    trainer = encoders.ClipTrainer(networks, session.preset).to(device)
     prompts = torch.cat([session.tokens(kind) for kind in world.KINDS]).to(device)
     end = torch.tensor([_last_token(session.tokenizer, kind) for kind in world.KINDS])
-    loss = parts.clip_loss(session.clips("train"), prompts, end, session.preset, device)
+    loss = encoders.clip_loss(session.clips("train"), prompts, end, session.preset, device)
     fit("image_and_text", trainer, loss, session.recipe(600, learning_rate=5e-4), session.folder)
 
 
@@ -113,49 +116,49 @@ def _last_token(tokenizer: Tokenizer, prompt: str) -> int:
 
 def train_audio_encoder(session: Session) -> None:
     """The audio trunk."""
-    trainer = parts.AudioTrainer(session.networks, session.preset).to(session.device)
-    loss = parts.audio_loss(session.clips("train"), session.device)
+    trainer = encoders.AudioTrainer(session.networks, session.preset).to(session.device)
+    loss = encoders.audio_loss(session.clips("train"), session.device)
     fit("audio_encoder", trainer, loss, session.recipe(1400, learning_rate=5e-4), session.folder)
 
 
 def train_localizer(session: Session) -> None:
     """The network that hears the motion curve."""
-    loss = parts.localizer_loss(session.clips("train"), session.device)
+    loss = encoders.localizer_loss(session.clips("train"), session.device)
     recipe = session.recipe(1200, learning_rate=5e-4)
     fit("localizer", session.networks.localizer, loss, recipe, session.folder)
 
 
 def train_generator(session: Session) -> None:
     """The keyframe generator."""
-    loss = parts.generator_loss(session.encoded("train"), session.preset, session.device)
-    held_out = parts.generator_loss(session.encoded("validation"), session.preset, session.device)
+    loss = unets.generator_loss(session.encoded("train"), session.preset, session.device)
+    held_out = unets.generator_loss(session.encoded("validation"), session.preset, session.device)
     unet = session.networks.generator
-    fit("generator", unet, loss, session.recipe(1500), session.folder, _validation(held_out))
+    fit("generator", unet, loss, session.recipe(1320), session.folder, _validation(held_out))
 
 
 def train_interpolator(session: Session) -> None:
     """The motion interpolator: on runs of 12 frames, then on whole clips as it will be used."""
     preset, device = session.preset, session.device
 
-    def losses(num_frames: int, batch: int) -> list[parts.Loss]:
+    def losses(num_frames: int, batch: int) -> list[encoders.Loss]:
         return [
-            parts.interpolator_loss(session.encoded(split), preset, device, num_frames, batch)
+            unets.interpolator_loss(session.encoded(split), preset, device, num_frames, batch)
             for split in ("train", "validation")
         ]
 
     unet = session.networks.interpolator
     loss, held_out = losses(preset.unet.window, 8)
-    fit("interpolator_runs", unet, loss, session.recipe(1300), session.folder,
+    fit("interpolator_runs", unet, loss, session.recipe(1220), session.folder,
         _validation(held_out))  # fmt: skip
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
     loss, held_out = losses(preset.frames, 2)
-    recipe = session.recipe(100, learning_rate=2e-4, ema_decay=0.99)
+    recipe = session.recipe(80, learning_rate=2e-4, ema_decay=0.99)
     fit("interpolator", windowed, loss, recipe, session.folder, _validation(held_out))
     unet.load_state_dict(windowed.state_dict())
 
 
-def _validation(loss: parts.Loss) -> Callable[[nn.Module], float]:
+def _validation(loss: encoders.Loss) -> Callable[[nn.Module], float]:
     """The mean loss over 16 batches that are the same each time."""
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from keyvid_ref import PRESETS, load_networks, train, world
-from keyvid_ref import train_parts as parts
+from keyvid_ref import train_unet as unets
 from keyvid_ref.train_data import EncodedClips
 
 TINY = PRESETS["tiny"]
@@ -47,9 +47,9 @@ def test_velocity_loss_of_a_silent_unet(
 ) -> None:
     """A U-Net that begins at zero pays the velocity's own energy, and learns from it."""
     if stage == "generator":
-        loss_of_batch = parts.generator_loss(encoded, TINY, CPU, batch=2)
+        loss_of_batch = unets.generator_loss(encoded, TINY, CPU, batch=2)
     else:
-        loss_of_batch = parts.interpolator_loss(encoded, TINY, CPU, num_frames=12, batch=2)
+        loss_of_batch = unets.interpolator_loss(encoded, TINY, CPU, num_frames=12, batch=2)
     unet = getattr(session.networks, stage)
     loss = loss_of_batch(unet, np.random.default_rng(0))
     loss.backward()
