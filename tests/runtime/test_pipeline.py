@@ -98,7 +98,7 @@ def test_the_clip_is_the_references(engine, settings, options, animate, referenc
     assert np.array_equal(clip.keyframes, want.keyframes)
     # float32 sums in another order; motion is between 0 and about 1.
     assert np.abs(clip.motion - want.motion).max() < 1e-4
-    # Asked for; rounding alone leaves about 80 dB.
+    # Only grey levels that round the other way differ: float32 engines leave more than 80 dB.
     assert psnr(clip.frames, want.frames) >= 45
 
 
