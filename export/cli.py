@@ -11,28 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyvid.engines.errors import KeyvidError, SettingsError
+from keyvid.engines.command import run_command
+from keyvid.engines.errors import SettingsError
 
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run `keyvid-export`; gives 0, 2 after a mistake in the input or 130 after Ctrl-C."""
-    try:
-        _export.main(args, "keyvid-export", standalone_mode=False)
-    except click.UsageError as error:
-        return _fail(f"{error.format_message()} See keyvid-export --help.", 2)
-    except KeyvidError as error:
-        return _fail(str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted, nothing written", 130)
-    return 0
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"keyvid-export: {message}", err=True)
-    return code
+    """Run `keyvid-export` and give its exit code, see `run_command`."""
+    return run_command(_export, "keyvid-export", args)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from keyvid.engines.errors import KeyvidError
+from keyvid.engines.command import run_command
 from keyvid.runtime.outputs import check_output
 
 _FILE = click.Path(path_type=Path)
@@ -19,21 +19,8 @@ _BUNDLE_DEFAULT = " [default: the bundle's]"
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run `keyvid-infer`; gives 0, 2 after a mistake in the input or 130 after Ctrl-C."""
-    try:
-        _infer.main(args, "keyvid-infer", standalone_mode=False)
-    except click.UsageError as error:
-        return _fail(f"{error.format_message()} See keyvid-infer --help.", 2)
-    except KeyvidError as error:
-        return _fail(str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted, nothing written", 130)
-    return 0
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"keyvid-infer: {message}", err=True)
-    return code
+    """Run `keyvid-infer` and give its exit code, see `run_command`."""
+    return run_command(_infer, "keyvid-infer", args)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
