@@ -193,7 +193,7 @@ def test_help_comes_at_once() -> None:
 
 
 ENDLESS = """
-import sys, time
+import signal, sys, time
 from keyvid.runtime import cli
 from keyvid.runtime.pipeline import Pipeline
 
@@ -202,6 +202,8 @@ def sample(self, image, audio, *, progress, **options):
     time.sleep(60)
 
 Pipeline.__call__ = sample
+# A shell starts background jobs, these tests perhaps among them, with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(cli.main(["picture.png", "sound.wav", "--bundle", "hollow"]))
 """
 
