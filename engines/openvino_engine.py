@@ -30,6 +30,8 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _PRECISIONS[name],
+        # Pinned, two processes with a thread each would share the first core.
+        "ENABLE_CPU_PINNING": False,
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
