@@ -1,128 +1,165 @@
-"""Score a bundle on held-out clips of the synthetic world: `python bench/sync.py`.
+"""Do strikes fall on the sound? Generates held-out clips and scores them, or scores yours.
 
-Each clip is made from a first frame and a sound whose event times are known; the motion of the
-result is then measured on its frames alone. The true clips are scored by the same scorer, for the
-best that can be reached with it.
+\b
+python bench/sync.py                        60 clips of the test split with the packaged model
+python bench/sync.py --folder DIR           videos of your own, NAME.json with events_s beside each
+python bench/sync.py --compare A B          two runs on the same clips
 """
 
+import io
 import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-import sync_score as score
+from sync_clips import SOUNDS, Film, Task, plan_tasks, read_folder
+from sync_make import Recipe, claim_folder, describe, generate, parse_settings
+from sync_motion import motion_curve
+from sync_picture import judge_picture
+from sync_plot import MotionLine, draw_motion
+from sync_report import compare, write_table
+from sync_results import SCORES_FILE, Record, observe, read_records, see_strikes, summarise
+from sync_score import find_lag
 
-from keyvid.runtime import Pipeline, Settings
+from keyvid.engines.command import run_command
+from keyvid.runtime.outputs import write_atomic
 from keyvid_ref import world
 
+_PLOTTED = 12
+_MOST_LAG_S = 0.5
+_FOLDER = click.Path(path_type=Path)
 
-@click.command()
-@click.option("--bundle", default="tiny", show_default=True)
-@click.option("--engine", default="auto", show_default=True)
-@click.option("--clips", "num_clips", default=60, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Seed of the sampling noise.")
-@click.option("--steps", type=int)
-@click.option("--solver")
-@click.option("--eta", type=float)
-@click.option("--guidance-audio", type=float, help="Of both U-Nets.")
-@click.option("--temporal")
-@click.option("--keyframes", default="auto", show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores here.")
-@click.option("--frames", "frames_path", type=click.Path(path_type=Path),
-              help="Keep the generated frames as a .npy file.")  # fmt: skip
-def main(
-    bundle: str,
-    engine: str,
-    num_clips: int,
-    seed: int,
-    steps: int | None,
-    solver: str | None,
-    eta: float | None,
-    guidance_audio: float | None,
-    temporal: str | None,
-    keyframes: str,
-    json_path: Path | None,
-    frames_path: Path | None,
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code, see `run_command`."""
+    return run_command(_sync, "bench/sync.py", args)
+
+
+@click.command(
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--clips", default=60, show_default=True, type=click.IntRange(1))
+@click.option("--bundle", default="tiny", show_default=True, help="Model: a name or a folder.")
+@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampling noise.")
+@click.option("--keyframes", default="auto", show_default=True, help="auto, uniform or 0,3,...")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
+              help="A sampling setting, such as steps=25; may be repeated.")  # fmt: skip
+@click.option("--controls", default=0, show_default=True, type=click.IntRange(0),
+              help="Also make so many clips with silence, swapped and shifted sound.")  # fmt: skip
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1),
+              help="Processes; more than one take one thread each.")  # fmt: skip
+@click.option("--out", default="sync-results", show_default=True, type=_FOLDER,
+              help="For table, scores, plot and clips; a stopped run goes on there.")  # fmt: skip
+@click.option("--folder", type=_FOLDER, help="Score the videos in this folder instead.")
+@click.option("--compare", "compared", nargs=2, type=_FOLDER, help="--out folders of two runs.")
+def _sync(
+    clips: int,
+    controls: int,
+    jobs: int,
+    out: Path,
+    folder: Path | None,
+    compared: tuple[Path, Path] | None,
+    assignments: tuple[str, ...],
+    **recipe: Any,
 ) -> None:
-    """Generate held-out clips with a bundle and score them against their events."""
-    settings = Settings(
-        steps=steps,
-        solver=solver,
-        eta=eta,
-        guidance_audio=guidance_audio,
-        guidance_audio_interpolator=guidance_audio,
-        temporal=temporal,
-    )
-    pipeline = Pipeline.load(bundle, engine)
+    if compared:
+        click.echo(compare(*map(read_records, compared)), nl=False)
+    elif folder:
+        _report(out, _score_folder(folder))
+    else:
+        made = Recipe(settings=parse_settings(assignments), **recipe)
+        try:
+            scored = _score_generated(made, clips, controls, jobs, out)
+        except KeyboardInterrupt:
+            click.echo(f"\ninterrupted; {out} keeps the finished clips, run it again", err=True)
+            raise SystemExit(130) from None
+        _report(out, scored)
+
+
+Scored = tuple[dict[str, Any], list[MotionLine]]
+
+
+def _score_folder(folder: Path) -> Scored:
+    films = read_folder(folder)
+    records = [observe(film) for film in films]
+    lines = [
+        _motion_line(film, record, motion_curve(film.frames, film.times), None)
+        for film, record in zip(films[:_PLOTTED], records, strict=False)
+    ]
+    return summarise({"folder": str(folder)}, records, {}), lines
+
+
+def _score_generated(
+    recipe: Recipe, num_clips: int, num_controls: int, jobs: int, out: Path
+) -> Scored:
+    pipeline = recipe.open()
     size = pipeline.bundle.dimensions
-    truth, made, covered, still_psnr, frames = [], [], [], [], []
-    with click.progressbar(world.TEST_SEEDS[:num_clips], label="clips", file=_stderr()) as seeds:
-        for clip_seed in seeds:
-            clip = world.make_clip(clip_seed, size.height, size.width)
-            result = pipeline(
-                clip.frames[0],
-                (clip.waveform, world.SAMPLE_RATE),
-                prompt=clip.kind,
-                seed=seed,
-                settings=settings,
-                keyframes=keyframes,
-            )
-            truth.append(_timed(clip.frames, clip.events))
-            made.append(_timed(result.frames, clip.events))
-            nearest = np.abs(result.keyframes[:, None] / world.FPS - clip.events).min(axis=0)
-            covered += list(nearest <= 1.01 / world.FPS)
-            still_psnr.append(_still_psnr(result.frames, clip.frames))
-            frames.append(result.frames)
-    if frames_path:
-        np.save(frames_path, np.stack(frames))
-    scores = {
-        "clips": num_clips,
-        "true clips": _summary(truth),
-        "generated clips": _summary(made),
-        "events within a frame of a keyframe": float(np.mean(covered)),
-        "PSNR of what stands still, dB": float(np.median(still_psnr)),
-    }
-    click.echo(json.dumps(scores, indent=1))
-    if json_path:
-        json_path.write_text(json.dumps(scores, indent=1) + "\n")
+    made_with = describe(recipe, pipeline)
+    claim_folder(out, made_with)
+    tasks = plan_tasks(num_clips, num_controls, size.height, size.width)
+    records: dict[str, list[Record]] = {sound: [] for sound in SOUNDS}
+    lines: list[MotionLine] = []
+    curves: dict[int, np.ndarray] = {}  # of the clips with their own sound, by seed
+    for task, film, truth, record in _watched(generate(recipe, tasks, out, jobs), len(tasks)):
+        curve = motion_curve(film.frames, film.times)
+        if task.sound == "own":
+            curves[task.seed] = curve
+            if len(lines) < _PLOTTED:
+                true_curve = motion_curve(truth.frames, truth.times)
+                lines.append(_motion_line(film, record, curve, true_curve))
+        elif task.sound == "shifted":
+            lag = find_lag(curves[task.seed], curve, round(_MOST_LAG_S * world.FPS))
+            record = replace(record, lag_ms=1000 * lag / world.FPS)
+        records[task.sound].append(record)
+    own = records.pop("own")
+    return summarise(made_with, own, records), lines
 
 
-def _summary(clips: list[score.TimedClip]) -> dict[str, object]:
-    striking = [clip for clip in clips if len(clip.events)]
-    silent = [clip for clip in clips if not len(clip.events)]
-    summary: dict[str, object] = {}
-    for tolerance in score.TOLERANCES_MS:
-        # A frame's own rounding must not push a match of exactly n frames out of n frames.
-        seconds = (tolerance + 0.5) / 1000
-        value, chance = score.f1(striking, seconds), score.chance_f1(striking, seconds)
-        low, high = score.f1_interval(striking, seconds)
-        summary[f"F1 at {tolerance} ms"] = round(value, 3)
-        summary[f"F1 at {tolerance} ms, 95 % interval"] = [round(low, 3), round(high, 3)]
-        summary[f"F1 at {tolerance} ms, chance-corrected"] = round(
-            score.corrected(value, chance), 3
-        )
-    summary["median error, ms"] = round(score.median_error_ms(striking, 0.1255), 1)
-    if silent:
-        strikes = [len(clip.peaks) for clip in silent]
-        summary["strikes per clip without events"] = round(float(np.mean(strikes)), 2)
-    return summary
+def _watched(made: Iterator[Any], count: int) -> Iterator[tuple[Task, Film, Film, Record]]:
+    """Each generated clip as it comes, with what is seen in it, under a bar on stderr."""
+    with click.progressbar(made, length=count, label="clips", file=sys.stderr) as bar:
+        for task, scene, clip in bar:
+            film = scene.filmed(task.name, clip.frames)
+            truth = scene.truth
+            if task.sound == "own":
+                record = observe(
+                    film,
+                    true_strikes=see_strikes(truth),
+                    keyframes=[round(float(k), 4) for k in clip.keyframes / world.FPS],
+                    picture=judge_picture(clip.frames, truth.frames),
+                    seconds=round(clip.seconds, 2),
+                )
+            else:
+                record = observe(film, own_events=[float(event) for event in truth.events])
+            yield task, film, truth, record
 
 
-def _timed(frames: np.ndarray, events: np.ndarray) -> score.TimedClip:
-    peaks = score.motion_peaks(score.motion_curve(frames), world.FPS)
-    return score.TimedClip(peaks, events, world.SECONDS)
+def _motion_line(
+    film: Film, record: Record, curve: np.ndarray, true_curve: np.ndarray | None
+) -> MotionLine:
+    title = f"{film.name}, {film.kind}" if film.kind != film.name else film.name
+    strikes = record.strikes["tracked pose"]
+    return MotionLine(title, film.times, curve, true_curve, record.events, strikes, film.duration)
 
 
-def _still_psnr(frames: np.ndarray, true_frames: np.ndarray) -> float:
-    """PSNR in dB against the first frame, where the true clip never changes."""
-    still = (np.ptp(true_frames, axis=0) == 0).all(axis=-1)  # (H, W)
-    error = frames[:, still].astype(np.float64) - true_frames[0, still]
-    return float(10 * np.log10(255**2 / max((error**2).mean(), 1e-9)))
-
-
-def _stderr() -> object:
-    return click.get_text_stream("stderr")
+def _report(out: Path, scored: Scored) -> None:
+    summary, lines = scored
+    table = write_table(summary)
+    plot = io.BytesIO()
+    draw_motion(lines, f"Motion of the first {len(lines)} clips").save(plot, "PNG")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / SCORES_FILE, json.dumps(summary, indent=1).encode() + b"\n")
+    write_atomic(out / "table.md", table.encode())
+    write_atomic(out / "motion.png", plot.getvalue())
+    click.echo(table, nl=False)
+    click.echo(f"written to {out}: {SCORES_FILE}, table.md, motion.png", err=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,8 +1,7 @@
-"""Synchronisation of a clip with events whose times are known.
+"""Agreement of what is seen to happen in clips with events whose times are known.
 
-A strike is seen as a peak of the motion curve, the mean absolute difference between frames. Peaks
-and events are matched one to one; F1 counts matches within a tolerance over a whole set of clips
-and is corrected for what random timing would score.
+Strikes that were seen and events are matched one to one. F1 counts the matches within a tolerance
+over a whole set of clips and is corrected for what random timing would score.
 """
 
 from collections.abc import Sequence
@@ -10,100 +9,146 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.signal import find_peaks
 
 TOLERANCES_MS = (42, 83, 125)  # one, two and three frames at 24 fps
-_PROMINENCE = 0.2  # of the curve's range
-_STILL = 0.35  # grey levels of range of the curve below which nothing moves
 _CHANCE_SHIFTS = 20
 _BOOTSTRAP_SAMPLES = 1000
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class TimedClip:
     """Times in seconds of what was seen and what was heard in one clip of `duration` seconds."""
 
-    peaks: np.ndarray
+    strikes: np.ndarray
     events: np.ndarray
     duration: float
 
     def shifted(self, seconds: float) -> "TimedClip":
         """The clip with its sound turned around by `seconds`."""
         return TimedClip(
-            self.peaks, np.sort((self.events + seconds) % self.duration), self.duration
+            self.strikes, np.sort((self.events + seconds) % self.duration), self.duration
         )
 
 
-def motion_curve(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) uint8 to (T,) mean absolute difference to the neighbours, in grey levels."""
-    steps = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    return (np.append(steps, steps[-1]) + np.insert(steps, 0, steps[0])) / 2
+@dataclass(frozen=True)
+class Agreement:
+    """Scores of a set of clips at one tolerance, 0 to 1.
+
+    chance: F1 with the sounds turned around by random amounts. corrected: F1 on a scale where
+    chance is 0 and perfection 1. Intervals: 95 %, by bootstrap over clips.
+    """
+
+    f1: float
+    f1_interval: Interval
+    recall: float
+    precision: float
+    chance: float
+    corrected: float
+    corrected_interval: Interval
 
 
-def motion_peaks(curve: np.ndarray, fps: float) -> np.ndarray:
-    """Times in seconds of the peaks of a motion curve; none if it is all but flat."""
-    span = float(np.ptp(curve))
-    if span < _STILL:
+def agree(clips: Sequence[TimedClip], tolerance_ms: float) -> Agreement:
+    """Scores of `clips`, of which there is at least one; the same each time (seeded)."""
+    rng = np.random.default_rng(0)
+    counts = _counts(clips, tolerance_ms)
+    chance_counts = np.zeros(counts.shape)
+    for _ in range(_CHANCE_SHIFTS):
+        turned = [clip.shifted(rng.uniform(0, clip.duration)) for clip in clips]
+        chance_counts += _counts(turned, tolerance_ms)
+    resampled = _resample(len(clips))
+    f1, chance = _f1(counts.sum(axis=0)), _f1(chance_counts.sum(axis=0))
+    f1s, chances = (_f1(c[resampled].sum(axis=1)) for c in (counts, chance_counts))
+    matches, strikes, events = counts.sum(axis=0)
+    return Agreement(
+        f1=float(f1),
+        f1_interval=_interval(f1s),
+        recall=float(matches / events) if events else 1.0,
+        precision=float(matches / strikes) if strikes else 1.0,
+        chance=float(chance),
+        corrected=float(_correct(f1, chance)),
+        corrected_interval=_interval(_correct(f1s, chances)),
+    )
+
+
+def f1_difference(
+    first: Sequence[TimedClip], second: Sequence[TimedClip], tolerance_ms: float
+) -> tuple[float, Interval]:
+    """F1 of `second` minus F1 of `first`, the same clips in the same order, and its interval.
+
+    Both are resampled together, so that clips that are hard for both do not widen the interval.
+    """
+    resampled = _resample(len(first))
+    counts = [_counts(clips, tolerance_ms) for clips in (first, second)]
+    before, after = (_f1(c[resampled].sum(axis=1)) for c in counts)
+    whole = [_f1(c.sum(axis=0)) for c in counts]
+    return float(whole[1] - whole[0]), _interval(after - before)
+
+
+def match_errors(clip: TimedClip, tolerance_ms: float) -> np.ndarray:
+    """Strike minus event in seconds for each pair that is matched within the tolerance."""
+    if not len(clip.strikes) or not len(clip.events):
         return np.zeros(0)
-    peaks, _ = find_peaks(curve, prominence=_PROMINENCE * span)
-    return peaks / fps
-
-
-def match_errors(clip: TimedClip, tolerance_s: float) -> np.ndarray:
-    """Peak minus event in seconds for each pair that is matched within the tolerance."""
-    if not len(clip.peaks) or not len(clip.events):
-        return np.zeros(0)
-    errors = clip.peaks[:, None] - clip.events[None, :]
+    errors = clip.strikes[:, None] - clip.events[None, :]
+    # Times that are given in frames or thousandths must not fall out by their rounding.
+    within = np.abs(errors) <= (tolerance_ms + 0.5) / 1000
     # Pairs out of reach cost the same, more than any sum of pairs within it.
-    within = np.abs(errors) <= tolerance_s
     cost = np.where(within, np.abs(errors), 1e3)
     rows, columns = linear_sum_assignment(cost)
     return errors[rows, columns][within[rows, columns]]
 
 
-def f1(clips: Sequence[TimedClip], tolerance_s: float) -> float:
-    """F1 of matched peaks and events over all clips together."""
-    return _f1(_counts(clips, tolerance_s))
+def median_error_ms(clips: Sequence[TimedClip]) -> float | None:
+    """Signed median of strike minus event over all pairs within the widest tolerance, in ms."""
+    errors = [match_errors(clip, TOLERANCES_MS[-1]) for clip in clips]
+    merged = np.concatenate([np.zeros(0), *errors])
+    return float(np.median(merged) * 1000) if len(merged) else None
 
 
-def chance_f1(clips: Sequence[TimedClip], tolerance_s: float) -> float:
-    """F1 of the same clips with their sounds turned around by random amounts (seeded)."""
-    rng = np.random.default_rng(0)
-    counts = [
-        _counts([clip.shifted(rng.uniform(0, clip.duration)) for clip in clips], tolerance_s)
-        for _ in range(_CHANCE_SHIFTS)
-    ]
-    return _f1(np.sum(counts, axis=0))
+def find_lag(curve: np.ndarray, later: np.ndarray, most: int) -> float:
+    """Frames by which `later` follows `curve`, where their correlation is highest.
+
+    Args:
+        curve, later: (T,) any scale.
+        most: frames to look in either direction.
+    """
+    products = np.correlate(later - later.mean(), curve - curve.mean(), "full")
+    lags = np.arange(-most - 1, most + 2)
+    products = products[len(curve) - 1 + lags]
+    best = 1 + int(np.argmax(products[1:-1]))
+    left, top, right = products[best - 1 : best + 2]
+    bend = 2 * top - left - right
+    inside = bend > 0 and top >= max(left, right)
+    return float(lags[best] + ((right - left) / (2 * bend) if inside else 0))
 
 
-def corrected(score: float, chance: float) -> float:
-    """`score` on a scale where chance is 0 and perfection 1."""
-    return (score - chance) / (1 - chance)
-
-
-def f1_interval(clips: Sequence[TimedClip], tolerance_s: float) -> tuple[float, float]:
-    """95 % bootstrap interval of `f1`, resampling clips (seeded)."""
-    rng = np.random.default_rng(0)
-    counts = _counts(clips, tolerance_s)
-    chosen = rng.integers(len(clips), size=(_BOOTSTRAP_SAMPLES, len(clips)))
-    scores = [_f1(counts[rows]) for rows in chosen]
-    low, high = np.percentile(scores, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def median_error_ms(clips: Sequence[TimedClip], tolerance_s: float) -> float:
-    """Signed median of peak minus event over all matched pairs, in milliseconds; NaN if none."""
-    errors = np.concatenate([match_errors(clip, tolerance_s) for clip in clips])
-    return float(np.median(errors) * 1000) if len(errors) else float("nan")
-
-
-def _counts(clips: Sequence[TimedClip], tolerance_s: float) -> np.ndarray:
-    """(clips, 3) numbers of matches, peaks and events."""
+def _counts(clips: Sequence[TimedClip], tolerance_ms: float) -> np.ndarray:
+    """(clips, 3) float numbers of matches, strikes and events."""
     return np.array(
-        [[len(match_errors(c, tolerance_s)), len(c.peaks), len(c.events)] for c in clips]
+        [
+            [len(match_errors(clip, tolerance_ms)), len(clip.strikes), len(clip.events)]
+            for clip in clips
+        ],
+        np.float64,
     )
 
 
-def _f1(counts: np.ndarray) -> float:
-    matches, peaks, events = counts.reshape(-1, 3).sum(axis=0)
-    return float(2 * matches / (peaks + events)) if peaks + events else 1.0
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """(..., 3) matches, strikes and events to (...) F1; 1 where there is nothing to match."""
+    total = counts[..., 1] + counts[..., 2]
+    return np.where(total > 0, 2 * counts[..., 0] / np.maximum(total, 1e-9), 1.0)
+
+
+def _correct(f1: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    return (f1 - chance) / np.maximum(1 - chance, 1e-9)
+
+
+def _resample(num_clips: int) -> np.ndarray:
+    """(samples, clips) indices with replacement, the same each time."""
+    return np.random.default_rng(0).integers(num_clips, size=(_BOOTSTRAP_SAMPLES, num_clips))
+
+
+def _interval(values: np.ndarray) -> Interval:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

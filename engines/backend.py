@@ -8,8 +8,8 @@ from typing import Any
 from keyvid.engines.errors import EngineError
 
 
-def import_onnxruntime() -> Any:
-    """The onnxruntime package.
+def import_onnxruntime(install: str = "onnxruntime") -> Any:
+    """The onnxruntime package, which comes with the package `install`.
 
     From 1.29 on its import sends an event and leaves a device id in the home folder; an
     environment variable that is set before prevents both. One that is set already is kept.
@@ -18,7 +18,7 @@ def import_onnxruntime() -> Any:
         EngineError: it cannot be imported; says what to do.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return _import("onnxruntime")
+    return _import("onnxruntime", install)
 
 
 def import_openvino() -> Any:
@@ -39,18 +39,46 @@ def import_openvino() -> Any:
         del sys.modules["openvino_telemetry"]
 
 
+def import_tensorrt() -> Any:
+    """The tensorrt package, 11 or newer.
+
+    Raises:
+        EngineError: it is missing, older or broken; says what to do.
+    """
+    tensorrt = _import("tensorrt", install="'keyvid[tensorrt]'")
+    if int(tensorrt.__version__.split(".")[0]) < 11:
+        raise EngineError(
+            f"TensorRT {tensorrt.__version__} found, want 11 or newer; "
+            "pip install -U 'keyvid[tensorrt]'"
+        )
+    return tensorrt
+
+
+def import_cudart() -> Any:
+    """The CUDA runtime of cuda-python.
+
+    Raises:
+        EngineError: it cannot be imported; says what to do.
+    """
+    return _import("cuda.bindings.runtime", install="'keyvid[tensorrt]'")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the error's message, or its type where there is none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def _import(name: str) -> Any:
+def _import(name: str, install: str = "") -> Any:
+    """The module of that name, which comes with the package `install`."""
+    install = install or name
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == name:
-            raise EngineError(f"not installed; pip install {name}") from None
-        raise EngineError(f"{name} needs {error.name}; install {name} again") from None
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            what = "" if install == name else f"{name} is "
+            raise EngineError(f"{what}not installed; pip install {install}") from None
+        raise EngineError(f"{name} needs {error.name}; install {install} again") from None
     except Exception as error:  # a broken installation may raise anything
-        raise EngineError(f"its import fails: {first_line(error)}; install {name} again") from error
+        why = first_line(error)
+        raise EngineError(f"its import fails: {why}; install {install} again") from error

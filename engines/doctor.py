@@ -14,8 +14,20 @@ import click
 from keyvid.engines.bundle import PACKAGED, Bundle
 from keyvid.engines.engine import ENGINES, choose_engine, probe_engine
 from keyvid.engines.errors import BundleError, EngineError
+from keyvid.engines.gpu import find_gpu
 
-_PACKAGES = ("keyvid", "numpy", "onnxruntime", "openvino", "av", "soundfile", "tokenizers")
+_PACKAGES = (
+    "keyvid",
+    "numpy",
+    "tensorrt",
+    "cuda-python",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "openvino",
+    "av",
+    "soundfile",
+    "tokenizers",
+)
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -54,6 +66,7 @@ def format_table(findings: dict[str, Any]) -> str:
             ("processor", f"{device['processor']}, {device['cores']} cores to use"),
             ("memory", f"{device['memory_bytes'] / 2**30:.1f} GiB"),
             ("features", ", ".join(device["features"]) or "none known"),
+            ("gpu", device["gpu"]),
         ],
         "engines": [
             *((engine["name"], _state(engine)) for engine in findings["engines"]),
@@ -63,7 +76,7 @@ def format_table(findings: dict[str, Any]) -> str:
     }
     lines = []
     for title, rows in sections.items():
-        lines += [title, *(f"  {name:14} {detail}" for name, detail in rows)]
+        lines += [title, *(f"  {name:18} {detail}" for name, detail in rows)]
     return "\n".join(lines)
 
 
@@ -96,7 +109,20 @@ def _device() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "features": [flag for flag in _CPU_FLAGS if flag in flags],
+        "gpu": _gpu(),
     }
+
+
+def _gpu() -> str:
+    """The GPU that engines use, or why none is found."""
+    try:
+        gpu = find_gpu()
+    except EngineError as error:
+        return f"unknown: {error}"
+    return (
+        f"{gpu.name}, compute capability {gpu.compute_capability}, "
+        f"{gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}"
+    )
 
 
 def _bundle(name: str) -> dict[str, Any]:

@@ -12,12 +12,16 @@ from keyvid.engines.bundle import Bundle, GraphSpec, TensorSpec
 from keyvid.engines.errors import BundleError, EngineError, SettingsError
 from keyvid.engines.external_data import check_external_data
 
-# Engine name -> module with `probe` and `load`. "auto" takes the first that works: float32 ones,
-# fastest first, then bfloat16, which takes 0.5 to 0.75 of the time but errs by some percent.
+# Engine name -> module with `probe` and `load`. "auto" takes the first that works: on a GPU those
+# that compute as the graph says, on a CPU float32, then bfloat16, which takes 0.5 to 0.75 of the
+# time but errs by some percent.
 ENGINES = {
+    "tensorrt": "keyvid.engines.tensorrt_engine",
+    "cuda": "keyvid.engines.cuda_engine",
     "openvino": "keyvid.engines.openvino_engine",
     "onnxruntime": "keyvid.engines.onnxruntime_engine",
     "openvino-bf16": "keyvid.engines.openvino_engine",
+    "tensorrt-streaming": "keyvid.engines.tensorrt_engine",
 }
 AUTO = "auto"
 
@@ -141,9 +145,10 @@ def choose_engine(name: str = AUTO) -> EngineChoice:
     for candidate in ENGINES:
         status = probe_engine(candidate)
         if status.available:
-            reason = "; ".join(["fastest float32 engine here", status.detail, *passed_over])
+            reason = "; ".join(["first that works here", status.detail, *passed_over])
             return EngineChoice(candidate, reason)
-        passed_over.append(f"not {candidate}: {status.detail}")
+        why, *_ = status.detail.split(";")  # what to do about it, keyvid-doctor says
+        passed_over.append(f"not {candidate}: {why}")
     raise EngineError(f"no engine can be used: {'; '.join(passed_over)}")
 
 
@@ -179,7 +184,11 @@ def open_engine(
         found = runner.tensors()
     except Exception as error:  # backends raise what they like
         raise EngineError(f"{path}: engine {name} cannot load it: {first_line(error)}") from error
-    _check_tensors(found, graph, f"{path}: {stage}")
+    try:
+        _check_tensors(found, graph, f"{path}: {stage}")
+    except BundleError:
+        runner.close()
+        raise
     return Engine(name, graph, runner)
 
 

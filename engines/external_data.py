@@ -8,6 +8,7 @@ package is no dependency of the runtime.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import BundleError
@@ -57,6 +58,11 @@ def check_external_data(bundle: Bundle, graph_file: str) -> None:
             _check_entries(entries, bundle)
     except (ValueError, OSError) as error:
         raise BundleError(f"{path}: {error}; export it again with keyvid-export") from None
+
+
+def external_files(path: Path) -> set[str]:
+    """Names of the files that the graph at `path` reads, which was checked before."""
+    return {entries["location"] for entries in _external_entries(path.read_bytes())}
 
 
 def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:

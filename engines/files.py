@@ -6,14 +6,23 @@ from pathlib import Path
 
 from keyvid.engines.errors import BundleError
 
-# (path, size, modification time in ns, sha256) of files that this process has hashed.
-_verified: set[tuple[Path, int, int, str]] = set()
+# (path, size, modification time in ns) of files that this process has hashed.
+_known: dict[tuple[Path, int, int], str] = {}
 
 
 def sha256_of(path: Path) -> str:
     """sha256 of the file's content, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """sha256 of a file, hex; while it stays the same it is read once a process."""
+    status = path.stat()
+    key = (path.resolve(), status.st_size, status.st_mtime_ns)
+    if key not in _known:
+        _known[key] = sha256_of(path)
+    return _known[key]
 
 
 def check_regular(path: Path) -> int:
@@ -42,12 +51,8 @@ def check_size(path: Path, num_bytes: int) -> None:
 
 def check_sha256(path: Path, sha256: str) -> None:
     """Refuse a file with another content, with a BundleError; each file is read once a process."""
-    status = path.stat()
-    key = (path.resolve(), status.st_size, status.st_mtime_ns, sha256)
-    if key in _verified:
-        return
     try:
-        found = sha256_of(path)
+        found = known_sha256(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}; check its rights") from None
     if found != sha256:
@@ -55,4 +60,3 @@ def check_sha256(path: Path, sha256: str) -> None:
             f"{path}: sha256 {found[:12]}..., bundle.json says {sha256[:12]}...; "
             "the file is damaged or changed, copy or export it again"
         )
-    _verified.add(key)

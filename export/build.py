@@ -17,12 +17,13 @@ from keyvid.export.scene import Scene
 from keyvid.export.source import TOKENIZER, Source
 from keyvid.export.stages import STAGES, Stage, Variant
 from keyvid.export.target import files_of, put_in_place, stages_to_keep
+from keyvid.export.tensorrt_check import find_problems
 from keyvid.export.verify import TOLERANCE, relative_errors
 from keyvid_ref.weights import Networks
 
 
 class ExportError(KeyvidError):
-    """A graph does not give what the reference gives."""
+    """A graph does not give what the reference gives, or is not for the engine that it is for."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class _Exporter:
                 folder / self.source.path(name).name,
                 path,
             )
+            if self.precision == "fp16":  # made for TensorRT
+                _check_tensorrt(path)
             graphs.append(describe_graph(path.name, variant, inputs, {stage.output: shape}))
             if self.scene is not None:
                 real = _real_sample(stage, self.scene, variant, list(inputs))
@@ -137,6 +140,14 @@ class _Exporter:
                     "try --precision fp32 or the package versions that pyproject.toml names"
                 )
         return max(errors)
+
+
+def _check_tensorrt(path: Path) -> None:
+    if problems := find_problems(path):
+        raise ExportError(
+            f"{path.name}: {len(problems)} reasons why TensorRT would refuse it, the first: "
+            f"{problems[0]}; nothing was written, use the versions that pyproject.toml names"
+        )
 
 
 @torch.no_grad()

@@ -111,7 +111,8 @@ PRESETS = {
                 audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
             ),
             sampling=Sampling(
-                steps=25,
+                steps=15,
+                solver="dpm",
                 guidance_image=1.0,
                 guidance_text=1.0,
                 guidance_audio=2.5,

@@ -15,11 +15,13 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from keyvid_ref import train_encoders as encoders
+from keyvid_ref import train_parallel as parallel
 from keyvid_ref import train_unet as unets
 from keyvid_ref import world
 from keyvid_ref.presets import PRESETS, Preset
@@ -31,6 +33,8 @@ from keyvid_ref.world_text import make_tokenizer
 
 _log = logging.getLogger(__name__)
 _VALIDATION_CLIPS = 64
+_UNET_BATCH = 12
+_UNET_RATE = {"learning_rate": 1.5e-3, "beta2": 0.95}
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,31 @@ class Session:
             module.to(self.device)
         return networks
 
+    @property
+    def lock(self) -> FileLock:
+        """Held while something is made that several processes share; the others wait for it."""
+        return FileLock(self.folder / "lock")
+
     def clips(self, split: str) -> Clips:
         """The clips of a split, "train" or "validation"."""
         if split == "train":
             seeds = world.TRAIN_SEEDS[: self.num_clips]
         else:
             seeds = world.VALIDATION_SEEDS[:_VALIDATION_CLIPS]
-        return render_clips(self.folder / "clips" / split, seeds, self.preset, self.workers)
+        with self.lock:
+            return render_clips(self.folder / "clips" / split, seeds, self.preset, self.workers)
 
     def encoded(self, split: str) -> EncodedClips:
         """The encodings of a split's clips."""
         folder = self.folder / "clips" / split
         prompts = {kind: self.tokens(kind) for kind in (*world.KINDS, "")}
-        return encode_clips(folder, self.clips(split), self.networks, prompts, self.preset)
+        clips = self.clips(split)
+        with self.lock:  # the other processes wait: this one may use their cores
+            threads = torch.get_num_threads()
+            torch.set_num_threads(self.workers)
+            encoded = encode_clips(folder, clips, self.networks, prompts, self.preset)
+            torch.set_num_threads(threads)
+        return encoded
 
     def tokens(self, prompt: str) -> Tensor:
         """(1, L) int64 tokens of a prompt."""
@@ -83,20 +99,25 @@ class Session:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         path = self.folder / "tokenizer.json"
-        if not path.exists():
-            config = self.preset.clip_text
-            make_tokenizer(config.vocab_size, config.context_length).save(str(path))
+        with self.lock:
+            if not path.exists():
+                config = self.preset.clip_text
+                make_tokenizer(config.vocab_size, config.context_length).save(str(path))
         return Tokenizer.from_file(str(path))
 
 
 def train_vae(session: Session) -> None:
-    """The autoencoder; then its latents are standardised, and the decoder learns to bear noise."""
+    """The autoencoder; then its latents are scaled, and the decoder learns to bear noise."""
     vae = session.networks.vae
     clips, device = session.clips("train"), session.device
-    fit("vae", vae, encoders.vae_loss(clips, device), session.recipe(3000), session.folder)
-    vae.fold_latent_statistics(*encoders.latent_statistics(vae, clips, device))
-    recipe = session.recipe(500, learning_rate=5e-4, ema_decay=0.98)
-    fit("vae_decoder", vae, encoders.decoder_loss(clips, device), recipe, session.folder)
+    vae.start_from_principal_components(encoders.sample_frames(clips, device))
+    batch = parallel.share(32)
+    loss = encoders.vae_loss(clips, device, batch)
+    fit("vae", vae, loss, session.recipe(1800), session.folder)
+    vae.fold_latent_statistics(*encoders.latent_scale(vae, clips, device))
+    recipe = session.recipe(400, learning_rate=5e-4, ema_decay=0.98)
+    loss = encoders.decoder_loss(clips, device, batch)
+    fit("vae_decoder", vae, loss, recipe, session.folder)
 
 
 def train_image_and_text(session: Session) -> None:
@@ -117,39 +138,48 @@ def _last_token(tokenizer: Tokenizer, prompt: str) -> int:
 def train_audio_encoder(session: Session) -> None:
     """The audio trunk."""
     trainer = encoders.AudioTrainer(session.networks, session.preset).to(session.device)
-    loss = encoders.audio_loss(session.clips("train"), session.device)
+    loss = encoders.audio_loss(session.clips("train"), session.device, parallel.share(16))
     fit("audio_encoder", trainer, loss, session.recipe(1400, learning_rate=5e-4), session.folder)
 
 
 def train_localizer(session: Session) -> None:
-    """The network that hears the motion curve."""
-    loss = encoders.localizer_loss(session.clips("train"), session.device)
-    recipe = session.recipe(1200, learning_rate=5e-4)
-    fit("localizer", session.networks.localizer, loss, recipe, session.folder)
+    """The network that hears the motion curve: its values first, then its slopes as well."""
+    clips, localizer, batch = session.clips("train"), session.networks.localizer, parallel.share(16)
+    for name, steps, slope_weight in (("localizer", 1200, 0.0), ("localizer_slopes", 800, 3.0)):
+        loss = encoders.localizer_loss(clips, session.device, batch, slope_weight)
+        recipe = session.recipe(steps, learning_rate=5e-4)
+        fit(name, localizer, loss, recipe, session.folder)
 
 
 def train_generator(session: Session) -> None:
     """The keyframe generator."""
-    loss = unets.generator_loss(session.encoded("train"), session.preset, session.device)
-    held_out = unets.generator_loss(session.encoded("validation"), session.preset, session.device)
+    loss, held_out = [
+        unets.generator_loss(session.encoded(split), session.preset, session.device, batch)
+        for split, batch in (("train", parallel.share(_UNET_BATCH)), ("validation", _UNET_BATCH))
+    ]
     unet = session.networks.generator
-    fit("generator", unet, loss, session.recipe(1320), session.folder, _validation(held_out))
+    recipe = session.recipe(2400, **_UNET_RATE)
+    fit("generator", unet, loss, recipe, session.folder, _validation(held_out))
 
 
 def train_interpolator(session: Session) -> None:
-    """The motion interpolator: on runs of 12 frames, then on whole clips as it will be used."""
+    """The motion interpolator: on runs of 12 frames, then on whole clips as it will be used.
+
+    It begins as the generator, which knows the scenes and what moves them.
+    """
     preset, device = session.preset, session.device
 
     def losses(num_frames: int, batch: int) -> list[encoders.Loss]:
         return [
-            unets.interpolator_loss(session.encoded(split), preset, device, num_frames, batch)
-            for split in ("train", "validation")
+            unets.interpolator_loss(session.encoded(split), preset, device, num_frames, part)
+            for split, part in (("train", parallel.share(batch)), ("validation", batch))
         ]
 
     unet = session.networks.interpolator
-    loss, held_out = losses(preset.unet.window, 8)
-    fit("interpolator_runs", unet, loss, session.recipe(1220), session.folder,
-        _validation(held_out))  # fmt: skip
+    unet.load_state_dict(session.networks.generator.state_dict(), strict=False)
+    loss, held_out = losses(preset.unet.window, _UNET_BATCH)
+    recipe = session.recipe(1800, **_UNET_RATE)
+    fit("interpolator_runs", unet, loss, recipe, session.folder, _validation(held_out))
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
     loss, held_out = losses(preset.frames, 2)
@@ -201,9 +231,15 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[Session], None]]] = {
     help="Train this part only (repeatable); the ones before it must be finished.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda.")
-@click.option("--clips", "num_clips", default=3000, show_default=True, help="Clips to train on.")
+@click.option("--clips", "num_clips", default=4000, show_default=True, help="Clips to train on.")
 @click.option("--effort", default=1.0, show_default=True, help="Multiplies every step count.")
 @click.option("--threads", default=0, help="Threads of each process; all cores by default.")
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    help="Processes that train a network together, each on its share of the batch; on a CPU.",
+)
 def main(
     folder: Path,
     preset_name: str,
@@ -212,24 +248,32 @@ def main(
     num_clips: int,
     effort: float,
     threads: int,
+    processes: int,
 ) -> None:
     """Train the networks of a preset on the synthetic world and write safetensors files."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if threads:
-        torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
-    workers = max(1, threads or torch.get_num_threads())
+    threads = threads or max(1, torch.get_num_threads() // processes)
+    workers = threads * processes
     preset = PRESETS[preset_name]
     session = Session(folder, preset, torch.device(device), num_clips, effort, workers)
+    parallel.start(processes, _train, session, chosen, threads)
+
+
+def _train(session: Session, chosen: tuple[str, ...], threads: int) -> None:
+    """Train the chosen parts, all where none are, that are not finished."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(threads)
     for name, (files, train) in PARTS.items():
-        finished = all((folder / f"{file}.safetensors").exists() for file in files)
+        paths = {file: session.folder / f"{file}.safetensors" for file in files}
+        finished = all(path.exists() for path in paths.values())
         if finished or (chosen and name not in chosen):
             continue
         train(session)
-        modules = session.networks.files()
-        for file in files:
-            save_network(modules[file], folder / f"{file}.safetensors")
-        _log.info("%s: finished", name)
+        if parallel.rank() == 0:
+            modules = session.networks.files()
+            for file, path in paths.items():
+                save_network(modules[file], path)
+            _log.info("%s: finished", name)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ def encode_image(networks: Networks, image: Tensor, preset: Preset) -> Tensor:
 
 def _latents(networks: Networks, frames: Tensor) -> Tensor:
     """(T, 3, H, W) to posterior means (T, C, h, w)."""
-    return networks.vae.encode_moments(frames).chunk(2, dim=1)[0]
+    with torch.autocast(frames.device.type, torch.bfloat16):
+        return networks.vae.encode_moments(frames).chunk(2, dim=1)[0].float()
 
 
 def _moving_places(latent: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def vae_loss(clips: Clips, device: torch.device, batch: int = 32) -> Loss:
 
 
 def decoder_loss(clips: Clips, device: torch.device, batch: int = 32) -> Loss:
-    """Reconstruction from standardised latents with noise on them, for the decoder alone.
+    """Reconstruction from scaled latents with noise on them, for the decoder alone.
 
     Generated latents are never exact; what is left of the noise should not be seen.
     """
@@ -58,7 +58,7 @@ def decoder_loss(clips: Clips, device: torch.device, batch: int = 32) -> Loss:
         with mixed_precision(device):
             with torch.no_grad():
                 latent = vae.encode_moments(image).float().chunk(2, dim=1)[0]
-            level = 0.5 * torch.rand(batch, 1, 1, 1, device=device)
+            level = 0.3 * torch.rand(batch, 1, 1, 1, device=device)
             decoded = vae.decode(latent + level * torch.randn_like(latent)).float()
         return _reconstruction_error(decoded, image)
 
@@ -87,12 +87,22 @@ def _differences(image: Tensor) -> Tensor:
     return torch.cat([image.diff(dim=2).flatten(), image.diff(dim=3).flatten()])
 
 
+def sample_frames(clips: Clips, device: torch.device) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]: a few frames of some 200 clips."""
+    step = max(1, len(clips) // 200)
+    return to_pixels(clips.frames[::step, ::12], device).flatten(0, 1)
+
+
 @torch.no_grad()
-def latent_statistics(vae: VAE, clips: Clips, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the posterior means, per channel, over 64 clips."""
-    frames = to_pixels(clips.frames[: min(64, len(clips)), ::8], device).flatten(0, 1)
-    mean = vae.encode_moments(frames).chunk(2, dim=1)[0]
-    return mean.mean(dim=(0, 2, 3)), mean.std(dim=(0, 2, 3))
+def latent_scale(vae: VAE, clips: Clips, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Per channel: the mean of the posterior means, and what to divide by.
+
+    Dividing by the root of the deviation makes the loud channels (colour) less loud and leaves the
+    faint ones (detail) fainter than they, unit variance on the whole.
+    """
+    mean = vae.encode_moments(sample_frames(clips, device)).chunk(2, dim=1)[0]
+    std = mean.std(dim=(0, 2, 3))
+    return mean.mean(dim=(0, 2, 3)), (std * std.mean()).sqrt()
 
 
 class ClipTrainer(nn.Module):
@@ -175,13 +185,20 @@ def audio_loss(clips: Clips, device: torch.device, batch: int = 16) -> Loss:
     return loss
 
 
-def localizer_loss(clips: Clips, device: torch.device, batch: int = 16) -> Loss:
-    """The motion curve from the sound (paper, section 3.1)."""
+def localizer_loss(
+    clips: Clips, device: torch.device, batch: int = 16, slope_weight: float = 0.0
+) -> Loss:
+    """The motion curve from the sound (paper, section 3.1).
+
+    With a `slope_weight` the curve's steps from frame to frame count too: where a movement is slow
+    its peak is broad, and small errors of height move the highest frame.
+    """
 
     def loss(module: nn.Module, rng: np.random.Generator) -> Tensor:
         chosen = rng.integers(len(clips), size=batch)
         mel = _mel(clips, chosen, device)[:, None, :, :198]
-        return F.mse_loss(module(mel), torch.from_numpy(clips.motion[chosen]).to(device))
+        error = module(mel) - torch.from_numpy(clips.motion[chosen]).to(device)
+        return error.square().mean() + slope_weight * error.diff(dim=1).square().mean()
 
     return loss
 

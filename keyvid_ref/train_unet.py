@@ -42,7 +42,7 @@ def interpolator_loss(
         sample = _Sample(clips, chosen, index, preset, device, rng)
         # Generated keyframes are not perfect; a little noise keeps the interpolator from trusting
         # them to the last digit.
-        noise = torch.randn_like(sample.latent) * float(rng.uniform(0, 0.1))
+        noise = torch.randn_like(sample.latent) * float(rng.uniform(0, 0.15))
         mask = torch.from_numpy(is_key).to(device)[:, None, :, None, None]
         condition = (sample.latent + noise) * mask
         fps = torch.full((batch,), preset.fps, device=device)

@@ -33,40 +33,58 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     def split(x: Tensor) -> Tensor:
         return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (N, heads, tokens, d)
 
-    out = F.scaled_dot_product_attention(split(query), split(key), split(value))
+    product = _plain_attention if _trains_on_cpu() else F.scaled_dot_product_attention
+    out = product(split(query), split(key), split(value))
     return out.transpose(1, 2).flatten(2)  # (N, tokens, heads * d)
 
 
+def _trains_on_cpu() -> bool:
+    """Whether to compute the same in another way that is faster there and only there."""
+    return torch.is_autocast_enabled("cpu")
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention in the dtype of its inputs: torch's own is slower in training with bfloat16."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(dim=-1) @ value
+
+
 class TemporalWindows:
-    """Overlapping windows over the frames and the pyramid that fuses them (FreeNoise, 3.2)."""
+    """Overlapping windows over the frames and the pyramid that fuses them (FreeNoise, 3.2).
+
+    A window is made of whole strides, so that both directions are slices and sums of blocks of
+    `stride` frames: engines run these faster than the gather by index that they stand for.
+    """
 
     def __init__(self, num_frames: int, window: int, stride: int) -> None:
-        if (num_frames - window) % stride:
+        if (num_frames - window) % stride or window % stride:
             raise ValueError(
                 f"{num_frames} frames are not covered by windows of {window} every {stride} frames"
             )
-        frames = [range(s, s + window) for s in range(0, num_frames - window + 1, stride)]
-        self.gather = torch.tensor(frames)  # (windows, window)
-        pyramid = [min(i + 1, window - i) for i in range(window)]
-        slots: list[list[tuple[int, int]]] = [[] for _ in range(num_frames)]
-        for slot, frame in enumerate(frame for row in frames for frame in row):
-            slots[frame].append((slot, pyramid[slot % window]))
-        overlap = max(map(len, slots))
-        padded = [row + [(0, 0)] * (overlap - len(row)) for row in slots]
-        table = torch.tensor(padded)  # (F, overlap, 2)
-        weights = table[..., 1].float()
-        self.fold_slots = table[..., 0]  # (F, overlap)
-        self.fold_weights = weights / weights.sum(dim=1, keepdim=True)  # (F, overlap)
+        self.stride, self.num_parts = stride, window // stride
+        self.num_windows = (num_frames - window) // stride + 1
+        pyramid = torch.tensor([min(i + 1, window - i) for i in range(window)])
+        weights = pyramid.float().expand(1, self.num_windows, window)
+        total = self._add_up(weights[..., None])[:, :, 0]  # (1, F)
+        self.weights = (weights / self.split(total[..., None])[..., 0])[0, ..., None]
 
     def split(self, x: Tensor) -> Tensor:
         """(N, F, C) to (N windows, window, C)."""
-        return x[:, self.gather].flatten(0, 1)
+        blocks = x.unflatten(1, (-1, self.stride))
+        parts = [blocks[:, i : i + self.num_windows] for i in range(self.num_parts)]
+        return torch.cat(parts, dim=2).flatten(0, 1)
 
     def fuse(self, x: Tensor) -> Tensor:
         """(N windows, window, C) to (N, F, C): the weighted mean over the windows of a frame."""
-        slots = x.unflatten(0, (-1, len(self.gather))).flatten(1, 2)  # (N, windows * window, C)
-        weights = self.fold_weights.to(x)[..., None]
-        return (slots[:, self.fold_slots] * weights).sum(dim=2)
+        windows = x.unflatten(0, (-1, self.num_windows))
+        return self._add_up(windows * self.weights.to(x))
+
+    def _add_up(self, windows: Tensor) -> Tensor:
+        """(N, windows, window, C) to (N, F, C): the sum over the windows of a frame."""
+        parts = windows.split(self.stride, dim=2)  # each (N, windows, stride, C)
+        last = self.num_parts - 1
+        shifted = [F.pad(part, (0, 0, 0, 0, i, last - i)) for i, part in enumerate(parts)]
+        return sum(shifted[1:], start=shifted[0]).flatten(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -122,7 +140,11 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        if _trains_on_cpu():  # halves of one output are not contiguous, which costs twice the time
+            weight, bias = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+            value, gate = (F.linear(x, *half) for half in zip(weight, bias, strict=True))
+        else:
+            value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
 

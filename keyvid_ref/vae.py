@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_START_LOG_VARIANCE = -6.0
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -70,22 +72,51 @@ class VAE(nn.Module):
         return image
 
     @torch.no_grad()
-    def fold_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Make latents of these statistics have zero mean and unit deviation, decoding unchanged.
+    def start_from_principal_components(self, image: Tensor) -> None:
+        """Make the linear shortcuts the principal components of `image`, and all else silent.
+
+        Training then starts from the best linear autoencoder, which keeps colours and places.
 
         Args:
-            mean, std: (C,) statistics of the latent channels before the call.
+            image: (N, 3, H, W) in [-1, 1], some thousand squares of `downsampling` pixels.
+        """
+        assert self.config.linear_shortcut
+        channels = self.config.latent_channels
+        squares = F.pixel_unshuffle(image, self.config.downsampling).transpose(0, 1).flatten(1)
+        mean = squares.mean(dim=1)
+        components = torch.linalg.eigh(torch.cov(squares))[1][:, -channels:].flip(1)  # (P, C)
+        for layer in (self.encoder.conv_out, self.decoder.conv_out, self.encoder_shortcut):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(_bias(layer))
+        self.encoder_shortcut.weight[:channels] = components.T[:, :, None, None]
+        _bias(self.encoder_shortcut)[:channels] = -components.T @ mean
+        _bias(self.encoder_shortcut)[channels:] = _START_LOG_VARIANCE
+        self.decoder_shortcut.weight.copy_(components[:, :, None, None])
+        _bias(self.decoder_shortcut).copy_(mean)
+        for layer in (self.quant_conv, self.post_quant_conv):
+            nn.init.dirac_(layer.weight)
+            nn.init.zeros_(_bias(layer))
+
+    @torch.no_grad()
+    def fold_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Make latents `(latent - mean) / std` of what they were, decoding unchanged.
+
+        Args:
+            mean, std: (C,) one number for each latent channel.
         """
         channels = self.config.latent_channels
-        weight, bias = self.quant_conv.weight, self.quant_conv.bias
-        assert bias is not None
+        weight, bias = self.quant_conv.weight, _bias(self.quant_conv)
         weight[:channels] /= std[:, None, None, None]
         bias[:channels] = (bias[:channels] - mean) / std
         bias[channels:] -= 2 * std.log()  # the second half is log-variance
-        weight, bias = self.post_quant_conv.weight, self.post_quant_conv.bias
-        assert bias is not None
+        weight, bias = self.post_quant_conv.weight, _bias(self.post_quant_conv)
         bias += weight[:, :, 0, 0] @ mean
         weight *= std[:, None, None]
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 class Encoder(nn.Module):

@@ -24,16 +24,26 @@ class Palette:
 
 
 def draw_palette(rng: np.random.Generator) -> Palette:
-    """Random colours; the three object colours stand out from the background and one another."""
-    sky = _colour(rng, rng.uniform(0.0, 0.35), rng.uniform(0.55, 0.95))
+    """Random colours; the objects' stand out from the background and from one another.
+
+    The first, of what moves, also differs in brightness from the background, the second from it.
+    """
+    sky = _colour(rng, rng.uniform(0.0, 0.35), rng.uniform(0.5, 0.95))
     ground = _colour(rng, rng.uniform(0.1, 0.45), rng.uniform(0.3, 0.7))
     chosen: list[Colour] = [sky, ground]
     while len(chosen) < 5:
         colour = _colour(rng, rng.uniform(0.3, 1.0), rng.uniform(0.1, 1.0))
         distance = min(float(np.abs(np.subtract(colour, other)).sum()) for other in chosen)
-        if distance > 0.55:
+        behind = {2: chosen[:2], 3: chosen[2:]}.get(len(chosen), [])
+        contrasts = [abs(_brightness(colour) - _brightness(other)) for other in behind]
+        if distance > 0.55 and min(contrasts, default=1) > 0.18:
             chosen.append(colour)
     return Palette(*chosen)
+
+
+def _brightness(colour: Colour) -> float:
+    """Luma of an RGB colour (ITU-R BT.601)."""
+    return float(np.dot(colour, (0.299, 0.587, 0.114)))
 
 
 def _colour(rng: np.random.Generator, saturation: float, value: float) -> Colour:
@@ -44,36 +54,77 @@ def _colour(rng: np.random.Generator, saturation: float, value: float) -> Colour
     return float(red), float(green), float(blue)
 
 
+def _mix(first: Colour, second: Colour, share: float) -> Colour:
+    """`share` of the second colour in the first."""
+    red, green, blue = (a + share * (b - a) for a, b in zip(first, second, strict=True))
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How a scene is seen: magnified, turned (radians), moved (heights), perhaps mirrored."""
+
+    zoom: float
+    roll: float
+    shift: tuple[float, float]
+    mirrored: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Camera":
+        """A random camera that keeps the middle of the scene in view."""
+        zoom, roll = rng.uniform(0.92, 1.12), rng.uniform(-0.07, 0.07)
+        x, y = rng.uniform(-0.03, 0.03, 2)
+        return cls(zoom, roll, (x, y), bool(rng.random() < 0.5))
+
+
 class Canvas:
     """The frames of one clip; each shape is painted over what is there."""
 
-    def __init__(self, height: int, width: int, num_frames: int, mirrored: bool) -> None:
-        self.height, self.width = height, width
-        self._mirrored = mirrored
+    def __init__(self, height: int, width: int, camera: Camera) -> None:
+        self.aspect = width / height
+        self._mirrored = camera.mirrored
+        self._pixels_per_unit = height * camera.zoom
         y, x = np.mgrid[:height, :width].astype(np.float32)
-        self._x, self._y = (x + 0.5) / height, (y + 0.5) / height  # (H, W)
-        self._pixels = np.zeros((num_frames, height, width, 3), dtype=np.float32)
+        x = ((x + 0.5) / height - self.aspect / 2) / camera.zoom
+        y = ((y + 0.5) / height - 0.5) / camera.zoom
+        cos, sin = np.float32(np.cos(camera.roll)), np.float32(np.sin(camera.roll))
+        self._x = cos * x + sin * y + np.float32(self.aspect / 2 + camera.shift[0])  # (H, W)
+        self._y = cos * y - sin * x + np.float32(0.5 + camera.shift[1])
+        # One frame until something is painted that moves.
+        self._pixels = np.zeros((1, height, width, 3), dtype=np.float32)
 
-    def frames(self) -> np.ndarray:
+    def frames(self, num_frames: int) -> np.ndarray:
         """(F, H, W, 3) uint8."""
         pixels = self._pixels[:, :, ::-1] if self._mirrored else self._pixels
+        pixels = np.broadcast_to(pixels, (num_frames, *pixels.shape[1:]))
         return np.ascontiguousarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
 
     def background(self, palette: Palette, rng: np.random.Generator, horizon: float) -> None:
-        """A wall and a ground with soft random textures and a vertical gradient of light."""
+        """A wall and a ground with soft textures, a gradient of light and things on the wall."""
         light = 1 + rng.uniform(-0.15, 0.15) * (self._y - 0.5) * 2
         wall = np.asarray(palette.sky) * (light + self._texture(rng))[..., None]
         ground = np.asarray(palette.ground) * (light + self._texture(rng))[..., None]
+        self._pixels[:] = wall
+        for _ in range(rng.integers(3)):
+            place = (self.aspect * rng.uniform(0, 1), rng.uniform(0, horizon))
+            size = (rng.uniform(0.05, 0.25), rng.uniform(0.05, 0.25))
+            colour = _mix(palette.sky, palette.ground, rng.uniform(0.25, 0.7))
+            if rng.random() < 0.5:
+                self.box(place, size, 0.02, colour)
+            else:
+                self.ellipse(place, size, colour)
         below = self._coverage(horizon - self._y)[..., None]
-        self._pixels[:] = wall + below * (ground - wall)
+        self._pixels += below * (ground - self._pixels)
 
     def _texture(self, rng: np.random.Generator) -> np.ndarray:
-        """(H, W) zero-mean relief: a few waves of random direction."""
+        """(H, W) zero-mean relief: a few waves of random direction, smooth or with edges."""
         relief = np.zeros_like(self._x)
         for _ in range(3):
             angle, frequency = rng.uniform(0, np.pi), rng.uniform(4, 22)
             phase = frequency * (np.cos(angle) * self._x + np.sin(angle) * self._y)
-            relief += rng.uniform(0, 0.05) * np.sin(phase + rng.uniform(0, 2 * np.pi))
+            sharpness = rng.uniform(1, 3)
+            wave = np.sin(phase + rng.uniform(0, 2 * np.pi))
+            relief += rng.uniform(0, 0.05) * np.clip(sharpness * wave, -1, 1)
         return relief
 
     def box(
@@ -122,10 +173,12 @@ class Canvas:
 
     def _coverage(self, distance: np.ndarray) -> np.ndarray:
         """Share of each pixel that lies inside, from the signed distance of its centre."""
-        return np.clip(0.5 - distance * self.height, 0, 1)
+        return np.clip(0.5 - distance * self._pixels_per_unit, 0, 1)
 
     def _paint(self, distance: np.ndarray, colour: Colour, opacity: npt.ArrayLike = 1.0) -> None:
         cover = (self._coverage(distance) * _per_frame(opacity))[..., None]  # (F or 1, H, W, 1)
+        if len(cover) > len(self._pixels):
+            self._pixels = np.repeat(self._pixels, len(cover), axis=0)
         self._pixels += cover * (np.asarray(colour, dtype=np.float32) - self._pixels)
 
 

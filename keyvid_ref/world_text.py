@@ -9,6 +9,9 @@ _CORPUS = (
     "a hammer strikes an anvil",
     "a ball bounces on the floor",
     "a stick hits a drum",
+    "a shaker is shaken from side to side",
+    "a mouth opens and closes",
+    "a flower sways",
 )
 
 

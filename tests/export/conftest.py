@@ -72,3 +72,11 @@ def exported(source, few_variants, tmp_path_factory):
     """Every stage of the micro preset, verified: folder of the bundle and the reports."""
     folder = tmp_path_factory.mktemp("bundles") / "micro"
     return folder, build_bundle(source, folder)
+
+
+@pytest.fixture(scope="session")
+def exported_half(source, few_variants, tmp_path_factory):
+    """Every stage of the micro preset in half precision, not verified: folder of the bundle."""
+    folder = tmp_path_factory.mktemp("bundles") / "half"
+    build_bundle(source, folder, precision="fp16", verify=False)
+    return folder

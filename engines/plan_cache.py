@@ -1,0 +1,294 @@
+"""Compiled engines ("plans") on disk: made once, found again, never trusted blindly.
+
+A plan is native code for one GPU. It is kept in a folder that only its user can write, under a name
+that hashes everything it depends on, beside a manifest with its size and sha256. What is not
+exactly as the manifest says counts as missing and is built again.
+
+    FOLDER/KEY/plan, FOLDER/KEY/manifest.json    an entry, renamed into place when complete
+    FOLDER/.KEY.XXXXXXXX/                        an entry that is being made
+    FOLDER/lock                                  held while one is made
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+from keyvid.engines.errors import EngineError
+from keyvid.engines.typed_json import from_json, parse_json
+
+SCHEMA = 1
+_PLAN = "plan"
+_MANIFEST = "manifest.json"
+_LOCK = "lock"
+_KEY = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{8}")
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def default_folder() -> Path:
+    """Where plans are kept if nothing else is said."""
+    return Path.home() / ".cache" / "keyvid" / "plans"
+
+
+def key_of(ingredients: dict[str, str]) -> str:
+    """sha256 (hex) over all that a plan depends on."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Manifest of a plan.
+
+    Attributes:
+        bytes, sha256: of the plan.
+        created: UTC time, ISO 8601.
+        ingredients: what the key is made of.
+        record: what was seen while it was built, such as seconds and bytes of memory.
+    """
+
+    bytes: int
+    sha256: str
+    created: str
+    ingredients: dict[str, str]
+    record: dict[str, float]
+
+
+class PlanCache:
+    """The plans in one folder; several processes may use it, one at a time makes a plan.
+
+    Raises:
+        EngineError: the folder is not the user's own, or open to others.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+        with self._explained():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            status = self.folder.lstat()
+        _check_own(self.folder, status)
+        if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
+            raise EngineError(
+                f"{self.folder}: {stat.filemode(status.st_mode)}, want drwx------, a folder that "
+                "is open to its owner only, for plans are native code; chmod 700 it or remove it"
+            )
+
+    def get(self, ingredients: dict[str, str]) -> bytes | None:
+        """The plan of these ingredients, or None if there is none that is whole and unchanged.
+
+        The file is read once, so that what was checked is what is given.
+
+        Raises:
+            EngineError: the entry is a link, not the user's own, or others can write to it.
+        """
+        key = key_of(ingredients)
+        with self._explained():
+            entry = self._entry(key)
+            if entry is None or entry.ingredients != ingredients:
+                return None
+            plan = _read_own(self.folder / key / _PLAN)
+        if plan is None or len(plan) != entry.bytes:
+            return None
+        return plan if hashlib.sha256(plan).hexdigest() == entry.sha256 else None
+
+    def get_or_make(
+        self, ingredients: dict[str, str], make: Callable[[Path, int], dict[str, float]]
+    ) -> bytes:
+        """The plan of these ingredients, made if there is none.
+
+        Args:
+            make: takes the file to write the plan to, and the descriptor of the lock, which a
+                process that may outlive this one must inherit; gives the record of the build.
+        """
+        if (plan := self.get(ingredients)) is not None:
+            return plan
+        with self._locked() as lock:
+            if (plan := self.get(ingredients)) is not None:  # made while this process waited
+                return plan
+            return self._make(ingredients, lambda path: make(path, lock))
+
+    def put(self, ingredients: dict[str, str], content: bytes) -> None:
+        """Keep `content` as the plan of these ingredients, in place of what is there."""
+
+        def write(path: Path) -> dict[str, float]:
+            path.write_bytes(content)
+            return {}
+
+        with self._locked():
+            self._make(ingredients, write)
+
+    def discard(self, ingredients: dict[str, str]) -> None:
+        """Remove the plan of these ingredients."""
+        with self._locked(), self._explained():
+            _remove(self.folder / key_of(ingredients))
+
+    def entries(self) -> Iterator[tuple[str, Entry | None]]:
+        """Key and manifest of each plan; None for a plan that would not be used."""
+        for path in sorted(self.folder.iterdir()):
+            if not _KEY.fullmatch(path.name):
+                continue
+            try:
+                entry = self._entry(path.name)
+                whole = entry and (path / _PLAN).lstat().st_size == entry.bytes
+            except (OSError, EngineError):
+                entry, whole = None, False
+            yield path.name, entry if whole else None
+
+    def clear(self) -> int:
+        """Remove all plans and what is left of unfinished ones; gives the number of plans.
+
+        Raises:
+            EngineError: a plan is being made.
+        """
+        with self._locked(wait=False), self._explained():
+            plans = [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name)]
+            for path in plans:
+                _remove(path)
+            self._remove_unfinished()
+        return len(plans)
+
+    def _entry(self, key: str) -> Entry | None:
+        """Manifest of a plan, None where there is no valid one."""
+        text = _read_own(self.folder / key / _MANIFEST)
+        try:
+            content = parse_json(text or b"")
+            if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+                return None
+            entry: Entry = from_json(Entry, content)
+        except ValueError:
+            return None
+        return entry if key_of(entry.ingredients) == key else None
+
+    def _make(
+        self, ingredients: dict[str, str], write: Callable[[Path], dict[str, float]]
+    ) -> bytes:
+        """Write an entry and rename it into place; the lock is held.
+
+        Whenever it is killed, there is the old entry, none, or the new one.
+        """
+        key = key_of(ingredients)
+        folder = self.folder / f".{key}.{token_hex(4)}"
+        with self._explained():
+            self._remove_unfinished()
+            folder.mkdir(mode=0o700)
+            try:
+                record = write(folder / _PLAN)
+                plan = (folder / _PLAN).read_bytes()
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                entry = Entry(len(plan), hashlib.sha256(plan).hexdigest(), now, ingredients, record)
+                content = {"schema": SCHEMA, **asdict(entry)}
+                (folder / _MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+                for path in (folder / _PLAN, folder / _MANIFEST):
+                    path.chmod(0o600)
+                    _sync(path)
+                _sync(folder)
+                _remove(self.folder / key)
+                folder.rename(self.folder / key)
+                _sync(self.folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return plan
+
+    def _remove_unfinished(self) -> None:
+        """Remove what killed processes left; the lock is held, so that none is at work."""
+        for path in self.folder.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                _remove(path)
+
+    @contextmanager
+    def _locked(self, *, wait: bool = True) -> Iterator[int]:
+        """Hold the lock, as a descriptor; the system frees it when all its holders are dead."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        with self._explained():
+            lock = os.open(self.folder / _LOCK, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield lock
+        except BlockingIOError:
+            raise EngineError(f"{self.folder}: a plan is being built; try again later") from None
+        finally:
+            os.close(lock)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the system refuses, as an EngineError."""
+        try:
+            yield
+        except OSError as error:
+            path = error.filename or self.folder
+            raise EngineError(
+                f"{path}: {error.strerror}; plans need a folder of the user's own with free space"
+            ) from error
+
+
+def _read_own(path: Path) -> bytes | None:
+    """Content of FOLDER/NAME, None if it is missing; neither may be a link or another user's."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(path.parent, error) from None
+    try:
+        _check_own(path.parent, os.fstat(folder))
+        file = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(path, error) from None
+    finally:
+        os.close(folder)
+    with os.fdopen(file, "rb") as opened:
+        status = os.fstat(file)
+        _check_own(path, status)
+        if not stat.S_ISREG(status.st_mode):
+            raise EngineError(f"{path}: not a regular file; remove it")
+        return opened.read()
+
+
+def _refused(path: Path, error: OSError) -> EngineError:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return EngineError(f"{path}: a link or no folder, and plans are native code; remove it")
+    return EngineError(f"{path}: {error.strerror}; remove it")
+
+
+def _check_own(path: Path, status: os.stat_result) -> None:
+    """Refuse what another user owns or can write to, with an EngineError."""
+    if status.st_uid != os.geteuid():
+        raise EngineError(
+            f"{path}: belongs to user {status.st_uid}, not to {os.geteuid()} who runs this, and "
+            "plans are native code; remove it"
+        )
+    if status.st_mode & _OTHERS_WRITE and not stat.S_ISLNK(status.st_mode):
+        raise EngineError(
+            f"{path}: others can write to it ({stat.filemode(status.st_mode)}), and plans are "
+            "native code; remove it"
+        )
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder or file if it is there; of a link, only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or folder to the disk, so that a crash cannot leave a manifest without data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,135 @@
+"""The CUDA engine as far as it can be shown without a GPU: its I/O binding on ONNX Runtime's CPU,
+and that it refuses to run where only the CPU would.
+"""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from keyvid.engines import cuda_engine
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.cuda_engine import CudaRunner
+from keyvid.engines.engine import Engine, open_engine, probe_engine
+from keyvid.engines.errors import EngineError
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """What is found once a process is found anew."""
+    for function in (cuda_engine.probe, cuda_engine._import):
+        function.cache_clear()
+    yield
+    for function in (cuda_engine.probe, cuda_engine._import):
+        function.cache_clear()
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine on the CPU provider, with the same calls."""
+    monkeypatch.setattr(cuda_engine, "_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(cuda_engine, "_OPTIONS", {})
+    monkeypatch.setattr(cuda_engine, "_DEVICE", "cpu")
+
+
+@pytest.fixture
+def engine(affine_bundle: Bundle, on_cpu: None) -> Engine:
+    return open_engine(affine_bundle, "affine", engine="cuda")
+
+
+def test_output(engine: Engine, affine: SimpleNamespace) -> None:
+    outputs = []
+    for seed in range(3):
+        inputs = affine.draw(seed)
+        outputs.append((engine(**inputs)["y"], affine.expected(**inputs)))
+    for y, expected in outputs:  # compared at the end: a later run does not write into them
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_bound_inputs_go_to_the_device_once(
+    engine: Engine, affine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, updated = [], []
+    value = onnxruntime.OrtValue
+
+    class Counting:
+        ortvalue_from_shape_and_type = value.ortvalue_from_shape_and_type
+
+        @staticmethod
+        def ortvalue_from_numpy(array: np.ndarray, *device: object) -> object:
+            made.append(array.shape)
+            return value.ortvalue_from_numpy(array, *device)
+
+    monkeypatch.setattr(engine._runner, "_values", Counting)
+    update = value.update_inplace
+    monkeypatch.setattr(
+        value,
+        "update_inplace",
+        lambda self, array: updated.append(array.shape) or update(self, array),
+    )
+    bound = affine.draw(9)
+    engine.bind(bias=bound["bias"], row=bound["row"])
+    for seed in range(3):
+        x = affine.draw(seed)["x"]
+        expected = affine.expected(x, bound["bias"], bound["row"])
+        np.testing.assert_allclose(engine(x=x)["y"], expected, atol=1e-5)
+    assert sorted(made) == [(1, 32), (2, 1), (2, 64)]
+    assert updated == [(2, 64)] * 2
+
+
+def test_close(engine: Engine, affine: SimpleNamespace) -> None:
+    engine(**affine.draw(0))
+    engine.close()
+    with pytest.raises(EngineError):
+        engine(**affine.draw(0))
+
+
+def test_an_installation_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert probe_engine("cuda").detail == (
+        f"onnxruntime {onnxruntime.__version__} is for the CPU; "
+        "pip uninstall onnxruntime; pip install 'keyvid[cuda]'"
+    )
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="it may work here"
+)
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_does_not_load_is_no_engine(
+    affine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime gives a session on the CPU then, without an error."""
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    status = probe_engine("cuda")
+    assert not status.available
+    assert status.detail.startswith("the CUDA provider of ONNX Runtime does not load")
+    with pytest.raises(EngineError, match="engine cuda cannot be used: the CUDA provider"):
+        open_engine(affine_bundle, "affine", engine="cuda")
+    with pytest.raises(EngineError, match="the CUDA provider of ONNX Runtime does not load"):
+        CudaRunner(affine_bundle.path / "affine.onnx")
+
+
+def test_the_smallest_graph_is_one() -> None:
+    model = onnx.load_from_string(cuda_engine._SMALLEST_GRAPH)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Relu"]
+
+
+def test_nodes_left_to_the_cpu_are_said(
+    affine_bundle: Bundle, on_cpu: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked for none there, ONNX Runtime refuses this provider; it is taken all the same."""
+    CudaRunner(affine_bundle.path / "affine.onnx")
+    assert "affine.onnx: parts of it run on the CPU" in caplog.text
+
+
+def test_probe_names_device_and_precision(on_cpu: None) -> None:
+    detail = probe_engine("cuda").detail
+    assert detail == (
+        f"ONNX Runtime {onnxruntime.__version__} on CUDA, precision of the graph, no TF32"
+    )
