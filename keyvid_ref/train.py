@@ -34,7 +34,7 @@ from keyvid_ref.world_text import make_tokenizer
 _log = logging.getLogger(__name__)
 _VALIDATION_CLIPS = 64
 _UNET_BATCH = 12
-_UNET_RATE = {"learning_rate": 1.5e-3, "beta2": 0.95}
+_MOVING_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,22 @@ def train_localizer(session: Session) -> None:
 
 
 def train_generator(session: Session) -> None:
-    """The keyframe generator."""
-    loss, held_out = [
-        unets.generator_loss(session.encoded(split), session.preset, session.device, batch)
-        for split, batch in (("train", parallel.share(_UNET_BATCH)), ("validation", _UNET_BATCH))
-    ]
+    """The keyframe generator: what moves counts most at first, then every place as much."""
     unet = session.networks.generator
-    recipe = session.recipe(2400, **_UNET_RATE)
-    fit("generator", unet, loss, recipe, session.folder, _validation(held_out))
+
+    def train(name: str, recipe: Recipe, moving_weight: float) -> None:
+        loss, held_out = [
+            unets.generator_loss(
+                session.encoded(split), session.preset, session.device, batch, moving_weight
+            )
+            for split, batch in _batches(_UNET_BATCH)
+        ]
+        fit(name, unet, loss, recipe, session.folder, _validation(held_out))
+
+    recipe = session.recipe(2400, learning_rate=1.5e-3, beta2=0.95)
+    train("generator_motion", recipe, _MOVING_WEIGHT)
+    recipe = session.recipe(2000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
+    train("generator", recipe, 1.0)
 
 
 def train_interpolator(session: Session) -> None:
@@ -169,23 +177,33 @@ def train_interpolator(session: Session) -> None:
     """
     preset, device = session.preset, session.device
 
-    def losses(num_frames: int, batch: int) -> list[encoders.Loss]:
-        return [
-            unets.interpolator_loss(session.encoded(split), preset, device, num_frames, part)
-            for split, part in (("train", parallel.share(batch)), ("validation", batch))
+    def train(
+        name: str, unet: UNet, recipe: Recipe, num_frames: int, batch: int, moving_weight: float
+    ) -> None:
+        loss, held_out = [
+            unets.interpolator_loss(
+                session.encoded(split), preset, device, num_frames, part, moving_weight
+            )
+            for split, part in _batches(batch)
         ]
+        fit(name, unet, loss, recipe, session.folder, _validation(held_out))
 
-    unet = session.networks.interpolator
+    unet, window = session.networks.interpolator, preset.unet.window
     unet.load_state_dict(session.networks.generator.state_dict(), strict=False)
-    loss, held_out = losses(preset.unet.window, _UNET_BATCH)
-    recipe = session.recipe(1800, **_UNET_RATE)
-    fit("interpolator_runs", unet, loss, recipe, session.folder, _validation(held_out))
+    recipe = session.recipe(1800, learning_rate=1.5e-3, beta2=0.95)
+    train("interpolator_motion", unet, recipe, window, _UNET_BATCH, _MOVING_WEIGHT)
+    recipe = session.recipe(2000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
+    train("interpolator_runs", unet, recipe, window, _UNET_BATCH, 1.0)
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
-    loss, held_out = losses(preset.frames, 2)
     recipe = session.recipe(80, learning_rate=2e-4, ema_decay=0.99)
-    fit("interpolator", windowed, loss, recipe, session.folder, _validation(held_out))
+    train("interpolator", windowed, recipe, preset.frames, 2, 1.0)
     unet.load_state_dict(windowed.state_dict())
+
+
+def _batches(size: int) -> tuple[tuple[str, int], ...]:
+    """Samples that this process takes at a time from each split; held-out ones are not shared."""
+    return ("train", parallel.share(size)), ("validation", size)
 
 
 def _validation(loss: encoders.Loss) -> Callable[[nn.Module], float]:
@@ -231,7 +249,7 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[Session], None]]] = {
     help="Train this part only (repeatable); the ones before it must be finished.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda.")
-@click.option("--clips", "num_clips", default=4000, show_default=True, help="Clips to train on.")
+@click.option("--clips", "num_clips", default=8000, show_default=True, help="Clips to train on.")
 @click.option("--effort", default=1.0, show_default=True, help="Multiplies every step count.")
 @click.option("--threads", default=0, help="Threads of each process; all cores by default.")
 @click.option(

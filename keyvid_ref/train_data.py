@@ -163,9 +163,12 @@ def encode_image(networks: Networks, image: Tensor, preset: Preset) -> Tensor:
 
 
 def _latents(networks: Networks, frames: Tensor) -> Tensor:
-    """(T, 3, H, W) to posterior means (T, C, h, w)."""
+    """(T, 3, H, W) to posterior means (T, C, h, w); a frame like the one before is not new work."""
+    changed = (frames[1:] != frames[:-1]).flatten(1).any(dim=1)
+    new = torch.cat([changed.new_ones(1), changed])
     with torch.autocast(frames.device.type, torch.bfloat16):
-        return networks.vae.encode_moments(frames).chunk(2, dim=1)[0].float()
+        latents = networks.vae.encode_moments(frames[new]).chunk(2, dim=1)[0].float()
+    return latents[new.cumsum(0) - 1]
 
 
 def _moving_places(latent: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -52,12 +53,18 @@ def fit(
     Every batch is drawn from a generator seeded by its step, so that a run that was killed goes on
     from its last checkpoint as if nothing had happened. Losses go to `NAME.csv`. Where several
     processes train together (`train_parallel`), each calls this with its share of the batch.
+    The end leaves `NAME.finished.safetensors`; where that lies already, its weights are the result.
 
     Args:
         loss_of_batch: (module, generator) -> scalar loss.
         validate: the averaged module's loss on held-out data, logged at each checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    finished = folder / f"{name}.finished.safetensors"
+    if finished.exists():
+        module.load_state_dict(load_file(finished))
+        module.eval()
+        return
     training = _Training(module, recipe)
     checkpoint = folder / f"{name}.checkpoint.pt"
     first_step = training.load(checkpoint) if checkpoint.exists() else 0
@@ -87,6 +94,10 @@ def fit(
         losses = []
     module.load_state_dict(training.average.module.state_dict())
     module.eval()
+    if parallel.rank() == 0:
+        partial = finished.with_suffix(".partial")
+        save_file(module.state_dict(), partial)
+        os.replace(partial, finished)
 
 
 class _Training:

@@ -12,14 +12,22 @@ from keyvid_ref.train_encoders import Loss, mixed_precision
 
 
 def generator_loss(
-    clips: EncodedClips, preset: Preset, device: torch.device, batch: int = 8
+    clips: EncodedClips,
+    preset: Preset,
+    device: torch.device,
+    batch: int = 8,
+    moving_weight: float = 1.0,
 ) -> Loss:
-    """Velocity loss on sets of keyframes, conditioned on the first frame repeated."""
+    """Velocity loss on sets of keyframes, conditioned on the first frame repeated.
+
+    Args:
+        moving_weight: of places where the scene moves; of those that stand still it is 1.
+    """
 
     def loss(unet: nn.Module, rng: np.random.Generator) -> Tensor:
         chosen = rng.integers(len(clips), size=batch)
         index = np.stack([_keyframe_set(clips.motion[i], preset, rng) for i in chosen])
-        sample = _Sample(clips, chosen, index, preset, device, rng)
+        sample = _Sample(clips, chosen, index, preset, device, rng, moving_weight)
         condition = sample.tensor(clips.latent, np.zeros_like(index))
         fps = torch.full((batch,), preset.keyframe_fps, device=device)
         frame_index = torch.from_numpy(index).to(device)
@@ -29,7 +37,12 @@ def generator_loss(
 
 
 def interpolator_loss(
-    clips: EncodedClips, preset: Preset, device: torch.device, num_frames: int, batch: int
+    clips: EncodedClips,
+    preset: Preset,
+    device: torch.device,
+    num_frames: int,
+    batch: int,
+    moving_weight: float = 1.0,
 ) -> Loss:
     """Velocity loss on runs of `num_frames` frames, conditioned on the keyframes among them."""
 
@@ -39,7 +52,7 @@ def interpolator_loss(
         index = start + np.arange(num_frames)
         keyframes = [_keyframe_set(clips.motion[i], preset, rng) for i in chosen]
         is_key = np.stack([np.isin(row, keys) for row, keys in zip(index, keyframes, strict=True)])
-        sample = _Sample(clips, chosen, index, preset, device, rng)
+        sample = _Sample(clips, chosen, index, preset, device, rng, moving_weight)
         # Generated keyframes are not perfect; a little noise keeps the interpolator from trusting
         # them to the last digit.
         noise = torch.randn_like(sample.latent) * float(rng.uniform(0, 0.15))
@@ -75,6 +88,7 @@ class _Sample:
         preset: Preset,
         device: torch.device,
         rng: np.random.Generator,
+        moving_weight: float,
     ) -> None:
         self._chosen, self._device = chosen, device
         self.latent = self.tensor(clips.latent, index)  # (B, C, F, h, w)
@@ -91,7 +105,7 @@ class _Sample:
         self.context = torch.cat([text, image_rows.flatten(1, 2)], dim=1)
         self.audio = audio
         moving = self._stack([clips.moving[clip] for clip in chosen])
-        self.weight = 1 + 4 * moving[:, None, None]  # (B, 1, 1, h, w)
+        self.weight = 1 + (moving_weight - 1) * moving[:, None, None]  # (B, 1, 1, h, w)
 
     def tensor(self, latents: np.ndarray, index: np.ndarray) -> Tensor:
         """Latents of the frames `index` (B, F), as (B, C, F, h, w)."""
