@@ -1,7 +1,7 @@
 """Do strikes fall on the sound? Generates held-out clips and scores them, or scores yours.
 
 \b
-python bench/sync.py                        60 clips of the test split with the packaged model
+python bench/sync.py                        60 held-out clips with the packaged model
 python bench/sync.py --folder DIR           videos of your own, NAME.json with events_s beside each
 python bench/sync.py --compare A B          two runs on the same clips
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 import numpy as np
-from sync_clips import SOUNDS, Film, Task, plan_tasks, read_folder
+from sync_ablations import ABLATIONS
+from sync_clips import SOUNDS, SPLITS, Film, Task, plan_tasks, read_folder
 from sync_make import Recipe, claim_folder, describe, generate, parse_settings
 from sync_motion import motion_curve
 from sync_picture import judge_picture
@@ -44,12 +45,16 @@ def main(args: Sequence[str] | None = None) -> int:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--clips", default=60, show_default=True, type=click.IntRange(1))
+@click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True,
+              help="Whose clips: settings are chosen on validation clips.")  # fmt: skip
 @click.option("--bundle", default="tiny", show_default=True, help="Model: a name or a folder.")
 @click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them.")
 @click.option("--seed", default=0, show_default=True, help="Of the sampling noise.")
 @click.option("--keyframes", default="auto", show_default=True, help="auto, uniform or 0,3,...")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE",
               help="A sampling setting, such as steps=25; may be repeated.")  # fmt: skip
+@click.option("--without", type=click.Choice(list(ABLATIONS)),
+              help="Keep this from the networks.")  # fmt: skip
 @click.option("--controls", default=0, show_default=True, type=click.IntRange(0),
               help="Also make so many clips with silence, swapped and shifted sound.")  # fmt: skip
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1),
@@ -60,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--compare", "compared", nargs=2, type=_FOLDER, help="--out folders of two runs.")
 def _sync(
     clips: int,
+    split: str,
     controls: int,
     jobs: int,
     out: Path,
@@ -70,16 +76,18 @@ def _sync(
 ) -> None:
     if compared:
         click.echo(compare(*map(read_records, compared)), nl=False)
-    elif folder:
-        _report(out, _score_folder(folder))
+        return
+    if folder:
+        scored = _score_folder(folder)
     else:
         made = Recipe(settings=parse_settings(assignments), **recipe)
         try:
-            scored = _score_generated(made, clips, controls, jobs, out)
+            scored = score_generated(made, split, clips, controls, jobs, out)
         except KeyboardInterrupt:
             click.echo(f"\ninterrupted; {out} keeps the finished clips, run it again", err=True)
             raise SystemExit(130) from None
-        _report(out, scored)
+    click.echo(write_results(out, scored), nl=False)
+    click.echo(f"written to {out}: {SCORES_FILE}, table.md, motion.png", err=True)
 
 
 Scored = tuple[dict[str, Any], list[MotionLine]]
@@ -95,14 +103,15 @@ def _score_folder(folder: Path) -> Scored:
     return summarise({"folder": str(folder)}, records, {}), lines
 
 
-def _score_generated(
-    recipe: Recipe, num_clips: int, num_controls: int, jobs: int, out: Path
+def score_generated(
+    recipe: Recipe, split: str, num_clips: int, num_controls: int, jobs: int, out: Path
 ) -> Scored:
+    """Make the first clips of a split and their controls in `out`; what is seen in them."""
     pipeline = recipe.open()
     size = pipeline.bundle.dimensions
-    made_with = describe(recipe, pipeline)
+    made_with = {"split": split, **describe(recipe, pipeline)}
     claim_folder(out, made_with)
-    tasks = plan_tasks(num_clips, num_controls, size.height, size.width)
+    tasks = plan_tasks(num_clips, num_controls, size.height, size.width, split)
     records: dict[str, list[Record]] = {sound: [] for sound in SOUNDS}
     lines: list[MotionLine] = []
     curves: dict[int, np.ndarray] = {}  # of the clips with their own sound, by seed
@@ -148,7 +157,8 @@ def _motion_line(
     return MotionLine(title, film.times, curve, true_curve, record.events, strikes, film.duration)
 
 
-def _report(out: Path, scored: Scored) -> None:
+def write_results(out: Path, scored: Scored) -> str:
+    """Write scores, table and plot into `out`; gives the table."""
     summary, lines = scored
     table = write_table(summary)
     plot = io.BytesIO()
@@ -157,8 +167,7 @@ def _report(out: Path, scored: Scored) -> None:
     write_atomic(out / SCORES_FILE, json.dumps(summary, indent=1).encode() + b"\n")
     write_atomic(out / "table.md", table.encode())
     write_atomic(out / "motion.png", plot.getvalue())
-    click.echo(table, nl=False)
-    click.echo(f"written to {out}: {SCORES_FILE}, table.md, motion.png", err=True)
+    return table
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 _SILENCE = 1e-3  # standard deviation: 60 dB below full scale
 _ROWS = 96  # videos are shrunk to this height: both measures average over more than that
-_OTHER = 5000  # how far along the test split a swapped sound is taken from
+SPLITS = {"test": world.TEST_SEEDS, "validation": world.VALIDATION_SEEDS}
+_OTHER = 5000  # how far along the split a swapped sound is taken from
 _FACTS = '{"events_s": [seconds, ...]}'
 
 
@@ -90,12 +91,14 @@ def make_scene(task: Task, height: int, width: int) -> Scene:
     return Scene(truth, other.waveform, other.events)
 
 
-def plan_tasks(num_clips: int, num_controls: int, height: int, width: int) -> list[Task]:
-    """The first clips of the test split, then for each other sound the first that suit it.
+def plan_tasks(
+    num_clips: int, num_controls: int, height: int, width: int, split: str = "test"
+) -> list[Task]:
+    """The first clips of a split, then for each other sound the first that suit it.
 
     Clips without events have no sound to swap or shift; those with a late event cannot be shifted.
     """
-    own = [Task(seed) for seed in world.TEST_SEEDS[:num_clips]]
+    own = [Task(seed) for seed in SPLITS[split][:num_clips]]
     silent = [Task(task.seed, "silent") for task in own[:num_controls]]
     swapped: list[Task] = []
     shifted: list[Task] = []
@@ -125,13 +128,14 @@ def read_folder(folder: Path) -> list[Film]:
 
 
 def _other_sound(seed: int, kind: str) -> world.WorldClip:
-    """A clip of the same kind from far along the test split that has events."""
-    first = world.TEST_SEEDS.index(seed) + _OTHER
-    for step in range(len(world.TEST_SEEDS)):
-        other = world.make_clip(world.TEST_SEEDS[(first + step) % len(world.TEST_SEEDS)], kind=kind)
+    """A clip of the same kind from far along the split that has events."""
+    seeds = next(seeds for seeds in SPLITS.values() if seed in seeds)
+    first = seeds.index(seed) + _OTHER
+    for step in range(len(seeds)):
+        other = world.make_clip(seeds[(first + step) % len(seeds)], kind=kind)
         if len(other.events):
             return other
-    raise MediaError(f"no test clip of kind {kind} has events; there is no sound to swap in")
+    raise MediaError(f"no held-out clip of kind {kind} has events; there is no sound to swap in")
 
 
 def _read_film(path: Path) -> Film:

@@ -13,8 +13,10 @@ from pathlib import Path
 from time import perf_counter
 from types import NoneType
 from typing import Any, get_args, get_type_hints
+from unittest.mock import patch
 
 import numpy as np
+from sync_ablations import ABLATIONS, Diffusion
 from sync_clips import Scene, Task, make_scene
 
 from keyvid.engines.errors import EngineError, SettingsError
@@ -29,13 +31,14 @@ RECIPE_FILE = "made-with.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How clips are generated; `seed` is that of the sampling noise."""
+    """How clips are generated; `seed` is that of the sampling noise, `without` an ablation."""
 
     bundle: str = "tiny"
     engine: str = "auto"
     settings: Settings = Settings()
     keyframes: str = "auto"
     seed: int = 0
+    without: str | None = None
 
     def open(self, threads: int | None = None) -> Pipeline:
         """The pipeline, after a check of everything that could be wrong with the recipe."""
@@ -91,6 +94,7 @@ def describe(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
         "settings": asdict(resolve(recipe.settings, pipeline.bundle)),
         "keyframes": recipe.keyframes,
         "seed": recipe.seed,
+        "without": recipe.without or "nothing",
     }
 
 
@@ -163,15 +167,17 @@ class _Worker:
         kept = _read_kept(path, inputs)
         if kept:
             return kept
+        diffusion = ABLATIONS[self._recipe.without] if self._recipe.without else Diffusion
         start = perf_counter()
-        clip = self._pipeline(
-            picture,
-            (scene.waveform, world.SAMPLE_RATE),
-            prompt=kind,
-            seed=self._recipe.seed,
-            settings=self._recipe.settings,
-            keyframes=self._recipe.keyframes,
-        )
+        with patch("keyvid.runtime.pipeline.Diffusion", diffusion):
+            clip = self._pipeline(
+                picture,
+                (scene.waveform, world.SAMPLE_RATE),
+                prompt=kind,
+                seed=self._recipe.seed,
+                settings=self._recipe.settings,
+                keyframes=self._recipe.keyframes,
+            )
         made = Made(clip.frames, clip.keyframes, perf_counter() - start)
         content = io.BytesIO()
         np.savez_compressed(content, inputs=np.array(inputs), **asdict(made))

@@ -92,7 +92,7 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> str:
     header = ["within", "seen by", "F1 of A", "F1 of B", "B - A", "95 % interval", "excludes 0"]
     return (
         f"{len(pairs)} clips with events in both; bootstrap over clips, both runs together.\n\n"
-        f"{_table(header, rows)}\n"
+        f"{markdown_table(header, rows)}\n"
     )
 
 
@@ -116,7 +116,7 @@ def _agreement_table(summary: dict[str, Any]) -> str:
                 share = scores["corrected"] / best["corrected"] if best["corrected"] > 0 else None
                 row += [_two(best["f1"]), _two(best["corrected"]), _two(share)]
             rows.append(row)
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _timing_table(summary: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def _timing_table(summary: dict[str, Any]) -> str:
                     ]
                 )
     header = ["clips", "seen by", "median error", "false strikes per clip without events"]
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _kind_table(summary: dict[str, Any]) -> str:
@@ -151,7 +151,7 @@ def _kind_table(summary: dict[str, Any]) -> str:
             if truth:
                 row.append(_f1(scores["true"][measure], interval=False))
         rows.append(row)
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _control_table(controls: dict[str, Any]) -> str:
@@ -168,7 +168,7 @@ def _control_table(controls: dict[str, Any]) -> str:
                 row += ["-", _f1(scores), _f1(scores["with_own_sound"], interval=False)]
                 row += [_f1(own), _f1(by_coincidence, interval=False)]
             rows.append(row)
-    table = _table(header, rows)
+    table = markdown_table(header, rows)
     lag = controls.get("shifted", {}).get("median_lag_ms")
     if lag is None:
         return table
@@ -193,7 +193,7 @@ def _picture_table(summary: dict[str, Any]) -> str:
         ["motion energy, 1 as in the true clip", _two(picture.get("motion_energy"))],
         ["time per clip, median", _number(summary["seconds_per_clip"], ".1f", " s")],
     ]
-    return _table(["measure (medians over clips)", "value"], rows)
+    return markdown_table(["measure (medians over clips)", "value"], rows)
 
 
 def _f1(scores: dict[str, Any], interval: bool = True) -> str:
@@ -221,6 +221,6 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ablations
 import av
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ import sync
 import sync_make
 from PIL import Image
 from squares import EVENTS, PLACES, draw_square
+from sync_ablations import ABLATIONS
 from sync_clips import make_scene, plan_tasks
 
 from keyvid.engines.errors import SettingsError
 from keyvid.runtime import Pipeline, Settings
+from keyvid.runtime.diffusion import Diffusion
 from keyvid_ref import world
 
 
@@ -259,3 +262,45 @@ def test_runs_on_other_clips_cannot_be_compared(
     (other / "scores.json").write_text(json.dumps({"records": []}))
     assert _run("--compare", out, other) == 2
     assert "no clip with events in common" in capsys.readouterr().err
+
+
+def test_ablations_stand_beside_the_default(
+    calls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["--clips", "4", "--variant", "uniform", "--variant", "no-frame-index"]
+    assert ablations.main([*command, "--out", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert table == (out / "table.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
+        "| default",
+        "| uniform",
+        "| no-frame-index",
+    ]
+    assert "| +0.00 (+0.00 to +0.00) |" in table  # the stand-in does what the sound says
+    assert json.loads((out / "uniform" / "made-with.json").read_text())["keyframes"] == "uniform"
+    assert len(calls) == 3 * 4
+    assert ablations.main([*command, "--out", str(out)]) == 0
+    assert len(calls) == 3 * 4
+
+
+def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(Diffusion, "_sample", lambda self, unet, **inputs: seen.append(inputs))
+    size = SimpleNamespace(frames=48, fps=24, keyframe_fps=6)
+    stages = SimpleNamespace(bundle=SimpleNamespace(dimensions=size))
+    sampling = SimpleNamespace(guidance_audio=1, guidance_audio_interpolator=1, temporal="full")
+    keyframes = np.array([0, 5, 9, 40])
+    for name in ABLATIONS:
+        rng = np.random.default_rng(0)
+        diffusion = ABLATIONS[name](stages, sampling, None, True, None, rng)
+        latents = np.ones((1, 2, 1, 3, 3), np.float32)
+        diffusion.generate_keyframes(latents[:, :, 0], keyframes)
+        diffusion.interpolate(latents.repeat(4, axis=2), keyframes)
+    (index_told, all_shown, index_true, rest_shown) = seen
+    assert index_told["frame_index"].tolist() == [0, 12, 24, 36]
+    assert index_told["keyframes"].tolist() == keyframes.tolist()  # the sound is its own
+    assert index_true["frame_index"].tolist() == keyframes.tolist()
+    for inputs, frames in ((all_shown, keyframes), (rest_shown, keyframes[1:])):
+        shown = np.flatnonzero(inputs["condition"].any(axis=(0, 1, 3, 4)))
+        assert shown.tolist() == frames.tolist()
