@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.presets import Preset
-from keyvid_ref.train_data import Clips, to_pixels
+from keyvid_ref.train_data import Clips, has_fast_bfloat16, to_pixels
 from keyvid_ref.vae import VAE
 from keyvid_ref.weights import Networks
 
@@ -20,9 +20,10 @@ Loss = Callable[[nn.Module, np.random.Generator], Tensor]
 
 @contextmanager
 def mixed_precision(device: torch.device) -> Iterator[None]:
-    """bfloat16 where it helps; on a CPU without fused attention, whose backward is slow there."""
-    backends = [SDPBackend.MATH] if device.type == "cpu" else list(_FUSED_BACKENDS)
-    with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(backends):
+    """bfloat16 where it is fast; on a CPU without fused attention, whose backward is slow in it."""
+    fast = has_fast_bfloat16(device)
+    backends = [SDPBackend.MATH] if fast and device.type == "cpu" else list(_FUSED_BACKENDS)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast), sdpa_kernel(backends):
         yield
 
 
