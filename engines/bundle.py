@@ -121,6 +121,25 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class HalfPrecision:
+    """What stays in float32 in half-precision graphs, and the ranges that decided it.
+
+    Attributes:
+        largest: absolute value that the reference computes on real inputs; float16 ends at 65504.
+        module: in which module, "" for the network itself.
+        norm_squares: largest sum of squares behind a variance.
+        norms: number of normalisations, all of which are in float32.
+        islands: further modules in float32.
+    """
+
+    largest: float
+    module: str
+    norm_squares: float
+    norms: int
+    islands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StageSpec:
     """The graphs of one network.
 
@@ -128,11 +147,13 @@ class StageSpec:
         precision: "fp32" or "fp16", what the graphs compute in.
         graphs: variants that share the stage's weights.
         error: largest relative error against the reference, None if not verified.
+        half: ranges of half-precision graphs, None if they were not measured.
     """
 
     precision: str
     graphs: tuple[GraphSpec, ...]
     error: float | None = None
+    half: HalfPrecision | None = None
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,26 @@ def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> Non
 
 
 def format_table(reports: "Sequence[StageReport]") -> str:
-    """A line per stage: size of graphs and weights, time, error against the reference."""
-    lines = [f"{'stage':<14} {'size':>10} {'time':>8}   error"]
+    """A line per stage: size of graphs and weights, time, error against the reference.
+
+    Of half precision also the largest value and what it is in, the largest sum of squares in a
+    normalisation, and what else is in float32.
+    """
+    is_half = any(report.spec.half for report in reports)
+    half_header = f"{'largest':>9} {'squares':>9} {'islands':>8}   in" if is_half else ""
+    lines = [f"{'stage':<14} {'size':>10} {'time':>8} {'error':>13} {half_header}".rstrip()]
     for report in reports:
-        error = "not verified" if report.error is None else f"{report.error:.1e}"
+        spec, half = report.spec, report.spec.half
+        error = "not verified" if spec.error is None else f"{spec.error:.1e}"
         size, seconds = f"{report.bytes / 1e6:.1f} MB", f"{report.seconds:.1f} s"
-        lines.append(f"{report.name:<14} {size:>10} {seconds:>8}   {error}")
+        line = f"{report.name:<14} {size:>10} {seconds:>8} {error:>13}"
+        if half:
+            islands = f"{half.norms}+{len(half.islands)}"
+            line += f" {half.largest:>9.1f} {half.norm_squares:>9.0f} {islands:>8}   {half.module}"
+        lines.append(line)
+    if is_half:
+        lines.append(
+            "largest value, largest sum of squares behind a variance: in float32 on real inputs, "
+            "float16 ends at 65504; islands: normalisations + other modules in float32"
+        )
     return "\n".join(lines)

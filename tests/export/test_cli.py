@@ -32,6 +32,22 @@ def test_export_of_one_stage(tmp_path, capsys, small_preset):
     assert list(Bundle.load(out).stages) == ["localizer"]
 
 
+def test_half_precision_says_how_large_values_get(tmp_path, capsys, small_preset):
+    code, stdout, _ = run(
+        capsys, "--random-weights", 3, "--stage", "localizer", "--precision", "fp16",
+        "--out", tmp_path / "half",
+    )  # fmt: skip
+    assert code == 0
+    header, row, legend, _ = stdout.splitlines()
+    cells = dict(
+        zip(header.split(), row.replace(" MB", "MB").replace(" s", "s").split(), strict=True)
+    )
+    assert 0 < float(cells["largest"]) < 65504
+    assert cells["islands"].endswith("+0")
+    assert cells["in"].startswith("imagebindMoodel.")
+    assert "float16 ends at 65504" in legend
+
+
 def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, small_preset):
     code, *_ = run(
         capsys, "--weights", exported[0], "--stage", "localizer", "--no-verify",
