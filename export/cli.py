@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.command import run_command
+from keyvid.engines.engine import choose_engine
 from keyvid.engines.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
 )
+@click.option("--engine", help="Build its plans for this GPU, too: tensorrt or tensorrt-streaming")
 @click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
 def _export(
     stages: tuple[str, ...],
@@ -54,12 +57,18 @@ def _export(
     precision: str,
     out: Path | None,
     verify: bool,
+    engine: str | None,
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
 
     A bundle that is already at --out keeps the stages that are not exported; after a failure it is
     as it was.
     """
+    from keyvid.engines.plans import PLAN_ENGINES, build_plans, format_plans
+
+    if engine:  # before an export that would be in vain
+        _check_names("engine", [engine], PLAN_ENGINES)
+        choose_engine(engine)
     try:
         from keyvid.export.build import build_bundle
         from keyvid.export.source import Source
@@ -74,6 +83,10 @@ def _export(
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
     out = out or Path(f"{preset}-bundle")
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
     with tempfile.TemporaryDirectory() as folder:
         if random_weights is None:
             source = Source.open(PRESETS[preset], weights)
@@ -85,9 +98,11 @@ def _export(
             chosen,
             precision=precision,
             verify=verify,
-            progress=lambda line: click.echo(line, err=True),
+            progress=progress,
         )
     click.echo(format_table(reports))
+    if engine:
+        click.echo(format_plans(list(build_plans(Bundle.load(out), engine, chosen, progress))))
     click.echo(out)
 
 
