@@ -3,18 +3,35 @@
 \b
 python bench/precision.py --bundle half-bundle               against the packaged float32 model
 python bench/precision.py --bundle tiny --engine openvino-bf16
+python bench/precision.py --bundle tiny --rounded            the reference, each result in float16
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import click
 import numpy as np
 
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.command import run_command
-from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.export import rounding
+from keyvid.export.source import Source
+from keyvid.runtime.media import load_image
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.runtime.sound import load_sound, to_mono
+from keyvid_ref.pipeline import ReferencePipeline
+from keyvid_ref.presets import PRESETS
 
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+class Film(Protocol):
+    """What is compared of a clip: (T, H, W, 3) uint8 frames and (K,) keyframes."""
+
+    frames: np.ndarray
+    keyframes: np.ndarray
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -30,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--against", default="tiny", show_default=True, help="Model that is taken as right")
 @click.option("--engine", default="onnxruntime", show_default=True, help="Of the first")
 @click.option("--against-engine", default="onnxruntime", show_default=True, help="Of the second")
+@click.option("--rounded", is_flag=True, help="Compare the reference with itself, rounded to fp16")
 @click.option("--seed", default=0, show_default=True, help="Of the sampling noise")
 @click.argument("names", nargs=-1, metavar="[EXAMPLE]...")
 def _precision(
@@ -37,20 +55,55 @@ def _precision(
     against: str,
     engine: str,
     against_engine: str,
+    rounded: bool,
     seed: int,
     names: tuple[str, ...],
 ) -> None:
     """Make the clips and print a line for each."""
-    judged, right = Pipeline.load(bundle, engine), Pipeline.load(against, against_engine)
+    make_pair: Callable[[str], tuple[Film, Film]]
+    if rounded:
+        make_pair = partial(reference_clips, bundle, seed)
+    else:
+        pipelines = Pipeline.load(bundle, engine), Pipeline.load(against, against_engine)
+        make_pair = partial(runtime_clips, pipelines, seed)
     names = names or tuple(sorted(path.stem for path in _EXAMPLES.glob("*.png")))
     click.echo(f"{'example':<12} {'PSNR':>8} {'worst frame':>12} {'largest':>8}   keyframes")
     for name in names:
-        files = _EXAMPLES / f"{name}.png", _EXAMPLES / f"{name}.wav"
-        clip, wanted = (p(*files, prompt=name, seed=seed) for p in (judged, right))
-        click.echo(f"{name:<12} {format_difference(clip, wanted)}")
+        click.echo(f"{name:<12} {format_difference(*make_pair(name))}")
 
 
-def format_difference(clip: Clip, wanted: Clip) -> str:
+def runtime_clips(pipelines: tuple[Pipeline, Pipeline], seed: int, name: str) -> tuple[Film, Film]:
+    """An example by both pipelines."""
+    files = _EXAMPLES / f"{name}.png", _EXAMPLES / f"{name}.wav"
+    first, second = (pipeline(*files, prompt=name, seed=seed) for pipeline in pipelines)
+    return first, second
+
+
+def reference_clips(bundle: str, seed: int, name: str) -> tuple[Film, Film]:
+    """An example by the reference with the weights of `bundle`: rounded to float16, and as it is.
+
+    The networks are rounded, as they are exported; sampling stays in float32.
+    """
+    manifest = Bundle.load(bundle)
+    size = manifest.dimensions
+    seconds = size.frames / size.fps
+    image = load_image(_EXAMPLES / f"{name}.png", size.height, size.width)
+    sound = load_sound(_EXAMPLES / f"{name}.wav", seconds, 0.0)
+    waveform = to_mono(sound, size.sample_rate, seconds)
+    preset = PRESETS[manifest.preset]
+    clips = []
+    for wrap in (rounding.rounded, lambda call: call):
+        networks, tokenizer = Source.open(preset, bundle).load()
+        for network in vars(networks).values():
+            network.forward = wrap(network.forward)
+        vae = networks.vae
+        vae.encode_moments, vae.decode = wrap(vae.encode_moments), wrap(vae.decode)
+        pipeline = ReferencePipeline(networks, preset, tokenizer)
+        clips.append(pipeline(image, waveform, prompt=name, seed=seed))
+    return clips[0], clips[1]
+
+
+def format_difference(clip: Film, wanted: Film) -> str:
     """PSNR in dB of all frames and of the worst, largest difference of a pixel, keyframes."""
     frames = psnr(clip.frames, wanted.frames)
     worst = min(map(psnr, clip.frames, wanted.frames))

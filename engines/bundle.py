@@ -130,6 +130,8 @@ class HalfPrecision:
         norm_squares: largest sum of squares behind a variance.
         norms: number of normalisations, all of which are in float32.
         islands: further modules in float32.
+        rounding: relative error where each result is rounded to float16, as a GPU does it and
+            ONNX Runtime's CPU provider does not; None where islands are.
     """
 
     largest: float
@@ -137,6 +139,7 @@ class HalfPrecision:
     norm_squares: float
     norms: int
     islands: tuple[str, ...]
+    rounding: float | None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,12 @@ from keyvid.engines.errors import SettingsError
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport
 
+_HALF_LEGEND = (
+    "rounding: error if each result is rounded to float16; largest value, and in which module, and "
+    "largest sum of\nsquares behind a variance: in float32 on real inputs, float16 ends at 65504; "
+    "islands: normalisations +\nother modules in float32"
+)
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run `keyvid-export` and give its exit code, see `run_command`."""
@@ -115,24 +121,20 @@ def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> Non
 def format_table(reports: "Sequence[StageReport]") -> str:
     """A line per stage: size of graphs and weights, time, error against the reference.
 
-    Of half precision also the largest value and what it is in, the largest sum of squares in a
-    normalisation, and what else is in float32.
+    For half precision also the error of rounding, ranges, and what is in float32.
     """
     is_half = any(report.spec.half for report in reports)
-    half_header = f"{'largest':>9} {'squares':>9} {'islands':>8}   in" if is_half else ""
-    lines = [f"{'stage':<14} {'size':>10} {'time':>8} {'error':>13} {half_header}".rstrip()]
+    lines = [f"{'stage':<14} {'size':>10} {'time':>8} {'error':>13}"]
+    if is_half:
+        lines[0] += f" {'rounding':>9} {'largest':>8} {'squares':>8} {'islands':>8}  in"
     for report in reports:
-        spec, half = report.spec, report.spec.half
-        error = "not verified" if spec.error is None else f"{spec.error:.1e}"
+        error = "not verified" if report.spec.error is None else f"{report.spec.error:.1e}"
         size, seconds = f"{report.bytes / 1e6:.1f} MB", f"{report.seconds:.1f} s"
         line = f"{report.name:<14} {size:>10} {seconds:>8} {error:>13}"
-        if half:
+        if half := report.spec.half:
+            rounding = "-" if half.rounding is None else f"{half.rounding:.1e}"
             islands = f"{half.norms}+{len(half.islands)}"
-            line += f" {half.largest:>9.1f} {half.norm_squares:>9.0f} {islands:>8}   {half.module}"
+            line += f" {rounding:>9} {half.largest:>8.1f} {half.norm_squares:>8.0f} {islands:>8}"
+            line += f"  {half.module}"
         lines.append(line)
-    if is_half:
-        lines.append(
-            "largest value, largest sum of squares behind a variance: in float32 on real inputs, "
-            "float16 ends at 65504; islands: normalisations + other modules in float32"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *([_HALF_LEGEND] if is_half else [])])

@@ -14,11 +14,10 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from keyvid.export.ranges import NORMS
-
 # Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
 OPSET = 21
 
+_NORMS = (nn.GroupNorm, nn.LayerNorm)
 _STORED_TYPES = {
     "F32": ir.DataType.FLOAT,
     "F16": ir.DataType.FLOAT16,
@@ -82,7 +81,7 @@ def half_precision(module: nn.Module, islands: Collection[str] = ()) -> nn.Modul
     half = deepcopy(module).half()
     inside = tuple(f"{name}." for name in islands)
     for name, layer in half.named_modules():
-        if name in islands or (isinstance(layer, NORMS) and not name.startswith(inside)):
+        if name in islands or (isinstance(layer, _NORMS) and not name.startswith(inside)):
             layer.float()
             layer.register_forward_pre_hook(lambda _, inputs: tree_map(_to_float, inputs))
             layer.register_forward_hook(lambda _, __, output: output.half())

@@ -11,11 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from keyvid.engines.bundle import HalfPrecision
+from keyvid.export.rounding import rounding_error
 from keyvid.export.scene import TIMESTEPS, Scene
 from keyvid.export.stages import Stage
 from keyvid_ref.weights import Networks
 
-NORMS = (nn.GroupNorm, nn.LayerNorm)
 # float16 ends at 65504. Three bits of room are for inputs that were not measured.
 LIMIT = torch.finfo(torch.float16).max / 8
 
@@ -40,10 +40,12 @@ class Ranges:
     Attributes:
         values: of what the operators directly in a module give, attention scores among them.
         squares: for a normalisation, the largest sum of squares behind one variance.
+        rounding: relative error that rounding each result makes, see `keyvid.export.rounding`.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
+    rounding: float | None = None
 
     @property
     def islands(self) -> tuple[str, ...]:
@@ -60,18 +62,23 @@ class Ranges:
             norm_squares=max(self.squares.values(), default=0.0),
             norms=len(self.squares),
             islands=self.islands,
+            rounding=self.rounding,
         )
 
 
+@torch.no_grad()
 def stage_ranges(stage: Stage, networks: Networks, scene: Scene) -> Ranges:
     """The ranges of a stage on real inputs: all guidance branches, temporal modes and noises."""
     most = stage.variants[0].branches
     timesteps = TIMESTEPS if most else TIMESTEPS[:1]
-    ranges = Ranges()
+    ranges, roundings = Ranges(), []
     for variant in [variant for variant in stage.variants if variant.branches == most]:
         module = stage.module(networks, variant)
-        samples = (stage.real_inputs(scene.at(timestep), variant) for timestep in timesteps)
+        samples = [stage.real_inputs(scene.at(timestep), variant) for timestep in timesteps]
         measure_ranges(ranges, module, stage.call, samples)
+        roundings.append(rounding_error(module, stage.call, samples))
+    if not ranges.islands:  # it would round these, too
+        ranges.rounding = max(roundings)
     return ranges
 
 

@@ -40,14 +40,15 @@ def test_half_precision_says_how_large_values_get(tmp_path, capsys, small_preset
         "--out", tmp_path / "half",
     )  # fmt: skip
     assert code == 0
-    header, row, legend, _ = stdout.splitlines()
+    header, row, *legend, _ = stdout.splitlines()
     cells = dict(
         zip(header.split(), row.replace(" MB", "MB").replace(" s", "s").split(), strict=True)
     )
     assert 0 < float(cells["largest"]) < 65504
     assert cells["islands"].endswith("+0")
     assert cells["in"].startswith("imagebindMoodel.")
-    assert "float16 ends at 65504" in legend
+    assert 1e-5 < float(cells["rounding"]) < 1e-2
+    assert "float16 ends at 65504" in " ".join(legend)
 
 
 def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, small_preset):
