@@ -103,6 +103,19 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A call of the reference, see `keyvid.engines.verification`; arrays in base64, little-endian.
+
+    Attributes:
+        integers: int64 inputs by tensor name.
+        outputs: float32 numbers spread over each output.
+    """
+
+    integers: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph of a stage.
 
@@ -111,6 +124,7 @@ class GraphSpec:
         inputs, outputs: by tensor name.
         branches: guidance branches per call, None for a stage without branches.
         temporal: temporal attention, "full" or "windows", None where there is none.
+        check: a call with known outcome, None if it was not verified.
     """
 
     file: str
@@ -118,6 +132,7 @@ class GraphSpec:
     outputs: dict[str, TensorSpec]
     branches: int | None = None
     temporal: str | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True)

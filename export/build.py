@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from keyvid.engines.bundle import StageSpec, write_manifest
 from keyvid.engines.errors import KeyvidError
+from keyvid.engines.verification import TOLERANCE
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph
 from keyvid.export.ranges import Ranges, stage_ranges
@@ -19,7 +20,7 @@ from keyvid.export.source import TOKENIZER, Source
 from keyvid.export.stages import STAGES, Stage, Variant
 from keyvid.export.target import files_of, put_in_place, stages_to_keep
 from keyvid.export.tensorrt_check import find_problems
-from keyvid.export.verify import TOLERANCE, relative_errors
+from keyvid.export.verify import known_sample, reference_check, relative_errors
 from keyvid_ref.weights import Networks
 
 
@@ -93,7 +94,6 @@ class _Exporter:
     def export(self, name: str, folder: Path, progress: Callable[[str], None]) -> StageSpec:
         """Write the graphs of a stage into `folder`, which holds its weights."""
         stage, preset = STAGES[name], self.source.preset
-        generator = torch.Generator().manual_seed(0)
         graphs, errors = [], []
         ranges = self._ranges(stage)
         for variant in stage.variants:
@@ -101,7 +101,7 @@ class _Exporter:
             progress(path.name)
             module = stage.module(self.networks, variant)
             inputs = stage.inputs(preset, variant)
-            sample = {key: spec.random(generator) for key, spec in inputs.items()}
+            sample = known_sample(inputs)
             shape = export_graph(
                 half_precision(module, ranges.islands) if ranges else module,
                 stage.call,
@@ -112,10 +112,12 @@ class _Exporter:
             )
             if ranges:  # half precision is made for TensorRT
                 _check_tensorrt(path)
-            graphs.append(describe_graph(path.name, variant, inputs, {stage.output: shape}))
+            graph = describe_graph(path.name, variant, inputs, {stage.output: shape})
             if self.scene is not None:
+                graph = replace(graph, check=reference_check(stage, module, sample))
                 real = _real_sample(stage, self.scene, variant, list(inputs))
                 errors.append(self._verify(path, stage, module, {"random": sample, "real": real}))
+            graphs.append(graph)
         half = ranges.describe() if ranges and self.scene else None
         return StageSpec(self.precision, tuple(graphs), max(errors, default=None), half)
 
@@ -123,7 +125,9 @@ class _Exporter:
         """What half precision has to know of the stage: nothing if it is not verified."""
         if self.precision != "fp16":
             return None
-        return stage_ranges(stage, self.networks, self.scene) if self.scene else Ranges()
+        if self.scene is None:
+            return Ranges()
+        return stage_ranges(stage, lambda v: stage.module(self.networks, v), self.scene)
 
     def _verify(
         self, path: Path, stage: Stage, module: nn.Module, samples: dict[str, dict[str, Tensor]]

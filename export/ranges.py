@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from keyvid.engines.bundle import HalfPrecision
 from keyvid.export.rounding import rounding_error
 from keyvid.export.scene import TIMESTEPS, Scene
-from keyvid.export.stages import Stage
-from keyvid_ref.weights import Networks
+from keyvid.export.stages import Stage, Variant
 
 # float16 ends at 65504. Three bits of room are for inputs that were not measured.
 LIMIT = torch.finfo(torch.float16).max / 8
@@ -67,13 +66,13 @@ class Ranges:
 
 
 @torch.no_grad()
-def stage_ranges(stage: Stage, networks: Networks, scene: Scene) -> Ranges:
+def stage_ranges(stage: Stage, module_of: Callable[[Variant], nn.Module], scene: Scene) -> Ranges:
     """The ranges of a stage on real inputs: all guidance branches, temporal modes and noises."""
     most = stage.variants[0].branches
     timesteps = TIMESTEPS if most else TIMESTEPS[:1]
     ranges, roundings = Ranges(), []
     for variant in [variant for variant in stage.variants if variant.branches == most]:
-        module = stage.module(networks, variant)
+        module = module_of(variant)
         samples = [stage.real_inputs(scene.at(timestep), variant) for timestep in timesteps]
         measure_ranges(ranges, module, stage.call, samples)
         roundings.append(rounding_error(module, stage.call, samples))

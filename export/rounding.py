@@ -20,9 +20,9 @@ def rounded(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Normalisations stay whole, so that their sums are not rounded; attention is computed in steps.
     """
 
-    def call_rounded(*inputs: Any) -> Tensor:
+    def call_rounded(*inputs: Any, **named: Any) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH), _Rounding():
-            return call(*tree_map(_round, inputs))
+            return call(*tree_map(_round, inputs), **tree_map(_round, named))
 
     return call_rounded
 

@@ -1,10 +1,14 @@
 """What bench/precision.py says of two clips."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import precision
 import pytest
-from precision import format_difference, psnr
+from precision import format_difference, psnr, reference_clips
+
+from keyvid_ref.presets import PRESETS
 
 
 def clip(frames, keyframes=(0, 3)):
@@ -25,3 +29,12 @@ def test_line_of_a_clip():
     line = format_difference(clip(frames), clip(other, (0, 4)))
     assert line.split() == ["5.1", "dB", "2.1", "dB", "200", "differ"]
     assert format_difference(clip(frames), clip(frames)).endswith("same")
+
+
+def test_reference_rounded_and_not(monkeypatch):
+    sampling = replace(PRESETS["tiny"].sampling, steps=1, temporal="full")
+    monkeypatch.setitem(precision.PRESETS, "tiny", replace(PRESETS["tiny"], sampling=sampling))
+    rounded, exact = reference_clips("tiny", 0, "hammer")
+    # One step of a network that errs by 1e-3, so below a grey level; yet no two clips are the same.
+    assert 35 < psnr(rounded.frames, exact.frames) < float("inf")
+    assert np.array_equal(rounded.keyframes, exact.keyframes)

@@ -27,6 +27,7 @@ from keyvid.engines.gpu import find_gpu
 from keyvid.engines.plan_cache import PlanCache
 from keyvid.engines.plans import build_plans, format_plans
 from keyvid.engines.tensorrt_plan import BuildSettings, describe
+from keyvid.engines.verification import verify_engine
 
 FAKES = Path(__file__).parent / "fakes"
 GIB = 1 << 30
@@ -474,3 +475,11 @@ def test_a_plan_that_cannot_be_built_is_named(fake: FakeGpu, affine_bundle: Bund
     fake.set(errors=["no such operator"])
     with pytest.raises(EngineError, match=r"affine.onnx: TensorRT cannot read the graph"):
         list(build_plans(affine_bundle, "tensorrt-streaming", ["affine"]))
+
+
+def test_verification_sees_engine_and_gpu(fake: FakeGpu, affine_bundle: Bundle) -> None:
+    (report,) = verify_engine(affine_bundle, "tensorrt")
+    assert report.error is None  # the bundle holds no outcome; the run itself is what is seen
+    assert report.seconds > 0
+    assert report.gpu_bytes is not None
+    assert fake.cudart.calls.count("cudaGraphLaunch") >= 3

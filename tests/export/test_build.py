@@ -8,6 +8,7 @@ import pytest
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import open_engine
 from keyvid.engines.errors import BundleError, SettingsError
+from keyvid.engines.verification import verify_engine
 from keyvid.export import build, ranges
 from keyvid.export.build import ExportError, build_bundle
 from keyvid.export.source import Source
@@ -148,3 +149,18 @@ def test_what_half_precision_keeps_in_float32_is_measured(tmp_path, source, monk
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     convs = [types.get(node.output[0]) for node in graph.node if node.op_type == "Conv"]
     assert {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16} <= set(convs)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_is_verified_by_the_bundle_alone(exported, engine):
+    folder, _ = exported
+    reports = list(verify_engine(Bundle.load(folder), engine))
+    # float32 sums in another order; 1e-4 is what the command allows.
+    assert all(report.error < 2e-5 for report in reports), reports
+    assert len(reports) == sum(len(stage.variants) for stage in STAGES.values())
+    assert (folder / "bundle.json").stat().st_size < 60_000  # outcomes take 1.4 kB per graph
+
+
+def test_what_is_not_verified_has_no_outcome(exported_half):
+    stages = Bundle.load(exported_half).stages.values()
+    assert all(graph.check is None for stage in stages for graph in stage.graphs)
