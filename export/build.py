@@ -127,7 +127,13 @@ class _Exporter:
             return None
         if self.scene is None:
             return Ranges()
-        return stage_ranges(stage, lambda v: stage.module(self.networks, v), self.scene)
+        ranges = stage_ranges(stage, lambda v: stage.module(self.networks, v), self.scene)
+        if ranges.too_large:
+            raise ExportError(
+                f"{stage.weights}: {ranges.too_large[0]!r} gives more than float16 holds, 65504; "
+                "nothing was written, take --precision fp32"
+            )
+        return ranges
 
     def _verify(
         self, path: Path, stage: Stage, module: nn.Module, samples: dict[str, dict[str, Tensor]]

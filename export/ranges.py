@@ -16,7 +16,8 @@ from keyvid.export.scene import TIMESTEPS, Scene
 from keyvid.export.stages import Stage, Variant
 
 # float16 ends at 65504. Three bits of room are for inputs that were not measured.
-LIMIT = torch.finfo(torch.float16).max / 8
+_END = torch.finfo(torch.float16).max
+LIMIT = _END / 8
 
 _aten = torch.ops.aten
 # What only moves values that were counted where they were computed; views are known as such.
@@ -39,17 +40,24 @@ class Ranges:
     Attributes:
         values: of what the operators directly in a module give, attention scores among them.
         squares: for a normalisation, the largest sum of squares behind one variance.
+        outputs: of what modules give to others, which has to fit float16 even from an island.
         rounding: relative error that rounding each result makes, see `keyvid.export.rounding`.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, float] = field(default_factory=dict)
     rounding: float | None = None
 
     @property
     def islands(self) -> tuple[str, ...]:
         """Modules beside normalisations whose values come too near the end of float16."""
         return tuple(sorted(name for name, value in self.values.items() if value > LIMIT))
+
+    @property
+    def too_large(self) -> tuple[str, ...]:
+        """Modules whose output float16 cannot hold."""
+        return tuple(sorted(name for name, value in self.outputs.items() if value > _END))
 
     def describe(self) -> HalfPrecision:
         """What the manifest keeps of it."""
@@ -92,20 +100,27 @@ def measure_ranges(
 
     Attention is computed in steps, so that its scores are seen.
     """
-    with sdpa_kernel(SDPBackend.MATH), _names_of_running(module) as running:
+    with sdpa_kernel(SDPBackend.MATH), _names_of_running(module, ranges) as running:
         for sample in samples:
             with _Recorder(ranges, running):
                 call(module, *sample)
 
 
 @contextmanager
-def _names_of_running(module: nn.Module) -> Iterator[list[str]]:
-    """The names of the modules that are being called, the innermost last."""
-    running = [""]
+def _names_of_running(module: nn.Module, ranges: Ranges) -> Iterator[list[str | None]]:
+    """The modules that are being called, the innermost last; notes their outputs, under None."""
+    running: list[str | None] = [""]
     hooks = []
+
+    def leave(name: str, output: Any) -> None:
+        running[-1] = None
+        if isinstance(output, Tensor):
+            _raise_to(ranges.outputs, name, _largest(output))
+        running.pop()
+
     for name, child in module.named_modules():
         hooks.append(child.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        hooks.append(child.register_forward_hook(lambda *_: _drop_last(running)))
+        hooks.append(child.register_forward_hook(lambda _, __, out, name=name: leave(name, out)))
     try:
         yield running
     finally:
@@ -113,14 +128,10 @@ def _names_of_running(module: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
-def _drop_last(names: list[str]) -> None:
-    names.pop()
-
-
 class _Recorder(TorchDispatchMode):
     """Notes in `ranges` what each operator gives, under the module that runs."""
 
-    def __init__(self, ranges: Ranges, running: list[str]) -> None:
+    def __init__(self, ranges: Ranges, running: list[str | None]) -> None:
         super().__init__()
         self._ranges = ranges
         self._running = running
@@ -132,9 +143,9 @@ class _Recorder(TorchDispatchMode):
         value = result[0] if isinstance(result, tuple) else result
         if func.is_view or func.overloadpacket in _MOVES or not isinstance(value, Tensor):
             return result
-        if not value.is_floating_point() or not value.numel():
-            return result
         name = self._running[-1]
+        if name is None or not value.is_floating_point() or not value.numel():
+            return result
         squares = _sum_of_squares(func, args)
         if squares is None:
             _raise_to(self._ranges.values, name, _largest(value))

@@ -99,6 +99,13 @@ def test_half_precision_is_close(tmp_path, source):
     assert stage.graphs[0].inputs["latent"].dtype == "float32"
 
 
+def test_half_precision_that_overflows_is_refused(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(ranges, "_END", 5.0)
+    with pytest.raises(ExportError, match=r"vae: '.*' gives more than float16 holds"):
+        build_bundle(source, tmp_path / "half", ["vae_decoder"], precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro, tmp_path_factory):
     other = Source.random(micro, 1, tmp_path_factory.mktemp("other"))
     with pytest.raises(SettingsError, match=r"vae.safetensors: differs .* --stage vae_decoder"):
@@ -159,6 +166,15 @@ def test_an_engine_is_verified_by_the_bundle_alone(exported, engine):
     assert all(report.error < 2e-5 for report in reports), reports
     assert len(reports) == sum(len(stage.variants) for stage in STAGES.values())
     assert (folder / "bundle.json").stat().st_size < 60_000  # outcomes take 1.4 kB per graph
+
+
+def test_half_precision_on_each_engine(tmp_path, source):
+    """OpenVINO drops the casts at the end of these graphs, and with them the outputs' names."""
+    build_bundle(source, tmp_path / "half", ["text_encoder", "localizer"], precision="fp16")
+    for engine in ("onnxruntime", "openvino"):
+        reports = list(verify_engine(Bundle.load(tmp_path / "half"), engine))
+        assert len(reports) == 2
+        assert all(0 < report.error < 1e-2 for report in reports), reports
 
 
 def test_what_is_not_verified_has_no_outcome(exported_half):

@@ -77,6 +77,11 @@ def test_what_comes_near_the_end_is_an_island():
     assert (described.module, described.norms, described.norm_squares) == ("b", 1, 1e6)
 
 
+def test_what_leaves_a_module_has_to_fit(network, measure):
+    assert measure(torch.ones(1, 4, 4)).too_large == ()
+    assert measure(torch.full((1, 4, 4), 7e4)).too_large == ("", "first")  # x is added at the end
+
+
 def test_an_island_holds_what_half_precision_cannot(network):
     x = torch.eye(4)[None] * 40
     with torch.no_grad():
