@@ -103,6 +103,19 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A call of the reference, see `keyvid.engines.verification`; arrays in base64, little-endian.
+
+    Attributes:
+        integers: int64 inputs by tensor name.
+        outputs: float32 numbers spread over each output.
+    """
+
+    integers: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph of a stage.
 
@@ -111,6 +124,7 @@ class GraphSpec:
         inputs, outputs: by tensor name.
         branches: guidance branches per call, None for a stage without branches.
         temporal: temporal attention, "full" or "windows", None where there is none.
+        check: a call with known outcome, None if it was not verified.
     """
 
     file: str
@@ -118,6 +132,29 @@ class GraphSpec:
     outputs: dict[str, TensorSpec]
     branches: int | None = None
     temporal: str | None = None
+    check: Check | None = None
+
+
+@dataclass(frozen=True)
+class HalfPrecision:
+    """What stays in float32 in half-precision graphs, and the ranges that decided it.
+
+    Attributes:
+        largest: absolute value that the reference computes on real inputs; float16 ends at 65504.
+        module: in which module, "" for the network itself.
+        norm_squares: largest sum of squares behind a variance.
+        norms: number of normalisations, all of which are in float32.
+        islands: further modules in float32.
+        rounding: relative error where each result is rounded to float16, as a GPU does it and
+            ONNX Runtime's CPU provider does not; None where islands are.
+    """
+
+    largest: float
+    module: str
+    norm_squares: float
+    norms: int
+    islands: tuple[str, ...]
+    rounding: float | None
 
 
 @dataclass(frozen=True)
@@ -128,11 +165,13 @@ class StageSpec:
         precision: "fp32" or "fp16", what the graphs compute in.
         graphs: variants that share the stage's weights.
         error: largest relative error against the reference, None if not verified.
+        half: ranges of half-precision graphs, None if they were not measured.
     """
 
     precision: str
     graphs: tuple[GraphSpec, ...]
     error: float | None = None
+    half: HalfPrecision | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import click
 
 from keyvid.engines.bundle import PACKAGED, Bundle
-from keyvid.engines.engine import ENGINES, choose_engine, probe_engine
+from keyvid.engines.command import run_command
+from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_engine
 from keyvid.engines.errors import BundleError, EngineError
 from keyvid.engines.gpu import find_gpu
+from keyvid.engines.verification import format_reports, verify_engine, write_record
 
 _PACKAGES = (
     "keyvid",
@@ -31,15 +34,49 @@ _PACKAGES = (
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `keyvid-doctor` and give its exit code, see `run_command`."""
+    return run_command(_doctor, "keyvid-doctor", args)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table")
+@click.option("--verify", is_flag=True, help="Run each graph of a bundle, compare, time it")
+@click.option("--bundle", default="tiny", show_default=True, help="To verify: a name or a folder")
+@click.option("--engine", default="auto", show_default=True, help="To verify: as listed")
 @click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
-def main(as_json: bool) -> None:
-    """List engines, versions, devices and packaged bundles; exit 2 if no engine can be used."""
+def _doctor(as_json: bool, verify: bool, bundle: str, engine: str) -> None:
+    """List engines, versions, devices and packaged bundles; exit 2 if no engine can be used.
+
+    With --verify, run an engine on the graphs of a bundle instead, compare it with what the
+    reference gave when the bundle was exported, and keep error, time and memory in
+    ~/.cache/keyvid/engines; exit 2 if it is too far off.
+    """
+    if verify:
+        _verify(Bundle.load(bundle), choose_engine(engine), as_json)
+        return
     findings = examine()
     click.echo(json.dumps(findings, indent=2) if as_json else format_table(findings))
     if not any(engine["available"] for engine in findings["engines"]):
         sys.exit(2)
+
+
+def _verify(bundle: Bundle, choice: EngineChoice, as_json: bool) -> None:
+    """Verify `bundle` on an engine, print what was seen and write it down.
+
+    Raises:
+        EngineError: a graph is too far from the reference.
+    """
+    click.echo(f"{bundle.name} on {choice.name} ({choice.reason})", err=True)
+    reports = list(verify_engine(bundle, choice.name, lambda line: click.echo(line, err=True)))
+    path = write_record(Path.home() / ".cache" / "keyvid" / "engines", bundle, choice, reports)
+    click.echo(path.read_text() if as_json else format_reports(reports))
+    click.echo(f"written to {path}", err=True)
+    if failed := [report.graph for report in reports if not report.passed]:
+        raise EngineError(
+            f"{', '.join(failed)}: further from the reference than {choice.name} should be; "
+            "take another engine or a float32 bundle"
+        )
 
 
 def examine() -> dict[str, Any]:

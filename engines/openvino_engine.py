@@ -35,32 +35,45 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    return OpenVinoRunner(_core().compile_model(path, "CPU", settings))
+    model = _core().read_model(path)
+    return OpenVinoRunner(model, _core().compile_model(model, "CPU", settings))
 
 
 class OpenVinoRunner:
-    """An inference request whose inputs lie in the caller's memory."""
+    """An inference request whose inputs lie in the caller's memory.
 
-    def __init__(self, model: Any) -> None:
-        self._request = model.create_infer_request()
-        self._outputs = [output.any_name for output in model.outputs]
+    Names are those of the model as it was read: where compiling drops a Cast, a tensor has the
+    names of both its sides.
+    """
+
+    def __init__(self, model: Any, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        inputs, outputs = (
+            {read.any_name: port for read, port in zip(ports, made, strict=True)}
+            for ports, made in ((model.inputs, compiled.inputs), (model.outputs, compiled.outputs))
+        )
+        self._ports = inputs | outputs
+        self._outputs = list(outputs)
 
     def tensors(self) -> dict[str, TensorSpec]:
-        model = self._request.get_compiled_model()
         return {
-            port.any_name: TensorSpec(port.element_type.to_dtype().name, tuple(port.shape))
-            for port in (*model.inputs, *model.outputs)
+            name: TensorSpec(port.element_type.to_dtype().name, tuple(port.shape))
+            for name, port in self._ports.items()
         }
 
     def set_input(self, name: str, value: np.ndarray) -> None:
-        self._request.set_tensor(name, import_openvino().Tensor(value, shared_memory=True))
+        self._request.set_tensor(
+            self._ports[name], import_openvino().Tensor(value, shared_memory=True)
+        )
 
     def run(self) -> dict[str, np.ndarray]:
         self._request.infer()
-        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+        return {
+            name: self._request.get_tensor(self._ports[name]).data.copy() for name in self._outputs
+        }
 
     def close(self) -> None:
-        del self._request
+        del self._request, self._ports
 
 
 @cache

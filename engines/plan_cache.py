@@ -102,6 +102,11 @@ class PlanCache:
             return None
         return plan if hashlib.sha256(plan).hexdigest() == entry.sha256 else None
 
+    def record(self, ingredients: dict[str, str]) -> dict[str, float]:
+        """What was seen while the plan of these ingredients was built."""
+        entry = self._entry(key_of(ingredients))
+        return entry.record if entry else {}
+
     def get_or_make(
         self, ingredients: dict[str, str], make: Callable[[Path, int], dict[str, float]]
     ) -> bytes:

@@ -14,7 +14,7 @@ from keyvid.engines.gpu import MEMORY_ADVICE, Buffer, Stream, find_gpu, free_byt
 from keyvid.engines.plan_cache import PlanCache
 from keyvid.engines.tensorrt_plan import BuildSettings, describe, load_plan
 
-_SETTINGS = {
+SETTINGS = {
     "tensorrt": BuildSettings(),
     "tensorrt-streaming": BuildSettings(weight_streaming=True),
 }
@@ -26,7 +26,7 @@ def probe(name: str) -> str:
     """Version and device; see `keyvid.engines.engine.probe_engine`."""
     trt = import_tensorrt()
     gpu = find_gpu()
-    streaming = ", weights on the host" if _SETTINGS[name].weight_streaming else ""
+    streaming = ", weights on the host" if SETTINGS[name].weight_streaming else ""
     return f"TensorRT {trt.__version__} on {gpu.name}, precision of the graph, no TF32{streaming}"
 
 
@@ -35,7 +35,7 @@ def load(name: str, path: Path, threads: int | None) -> "TensorRtRunner":
 
     A plan that TensorRT refuses is built once more.
     """
-    settings, plans = _SETTINGS[name], PlanCache()
+    settings, plans = SETTINGS[name], PlanCache()
     try:
         return TensorRtRunner(load_plan(path, settings, plans))
     except PlanRefusedError:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from keyvid.engines.bundle import StageSpec, write_manifest
 from keyvid.engines.errors import KeyvidError
+from keyvid.engines.verification import TOLERANCE
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph
+from keyvid.export.ranges import Ranges, stage_ranges
 from keyvid.export.scene import Scene
 from keyvid.export.source import TOKENIZER, Source
 from keyvid.export.stages import STAGES, Stage, Variant
 from keyvid.export.target import files_of, put_in_place, stages_to_keep
 from keyvid.export.tensorrt_check import find_problems
-from keyvid.export.verify import TOLERANCE, relative_errors
+from keyvid.export.verify import known_sample, reference_check, relative_errors
 from keyvid_ref.weights import Networks
 
 
@@ -28,12 +30,12 @@ class ExportError(KeyvidError):
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage became: bytes of its graphs and weights, largest relative error if verified."""
+    """What a stage became, and the bytes of its graphs and weights."""
 
     name: str
     bytes: int
     seconds: float
-    error: float | None
+    spec: StageSpec
 
 
 def build_bundle(
@@ -74,7 +76,7 @@ def build_bundle(
             start = perf_counter()
             exported[name] = spec = exporter.export(name, folder, progress)
             size = sum((folder / file).stat().st_size for file in files_of({name: spec}))
-            reports.append(StageReport(name, size, perf_counter() - start, spec.error))
+            reports.append(StageReport(name, size, perf_counter() - start, spec))
         specs = {name: (kept | exported)[name] for name in STAGES if name in kept | exported}
         write_manifest(folder, describe_bundle(source, out.name, specs, folder))
     return reports
@@ -92,29 +94,46 @@ class _Exporter:
     def export(self, name: str, folder: Path, progress: Callable[[str], None]) -> StageSpec:
         """Write the graphs of a stage into `folder`, which holds its weights."""
         stage, preset = STAGES[name], self.source.preset
-        generator = torch.Generator().manual_seed(0)
         graphs, errors = [], []
+        ranges = self._ranges(stage)
         for variant in stage.variants:
             path = folder / f"{name}{variant.suffix}.onnx"
             progress(path.name)
             module = stage.module(self.networks, variant)
             inputs = stage.inputs(preset, variant)
-            sample = {key: spec.random(generator) for key, spec in inputs.items()}
+            sample = known_sample(inputs)
             shape = export_graph(
-                half_precision(module) if self.precision == "fp16" else module,
+                half_precision(module, ranges.islands) if ranges else module,
                 stage.call,
                 sample,
                 stage.output,
                 folder / self.source.path(name).name,
                 path,
             )
-            if self.precision == "fp16":  # made for TensorRT
+            if ranges:  # half precision is made for TensorRT
                 _check_tensorrt(path)
-            graphs.append(describe_graph(path.name, variant, inputs, {stage.output: shape}))
+            graph = describe_graph(path.name, variant, inputs, {stage.output: shape})
             if self.scene is not None:
+                graph = replace(graph, check=reference_check(stage, module, sample))
                 real = _real_sample(stage, self.scene, variant, list(inputs))
                 errors.append(self._verify(path, stage, module, {"random": sample, "real": real}))
-        return StageSpec(self.precision, tuple(graphs), max(errors, default=None))
+            graphs.append(graph)
+        half = ranges.describe() if ranges and self.scene else None
+        return StageSpec(self.precision, tuple(graphs), max(errors, default=None), half)
+
+    def _ranges(self, stage: Stage) -> Ranges | None:
+        """What half precision has to know of the stage: nothing if it is not verified."""
+        if self.precision != "fp16":
+            return None
+        if self.scene is None:
+            return Ranges()
+        ranges = stage_ranges(stage, lambda v: stage.module(self.networks, v), self.scene)
+        if ranges.too_large:
+            raise ExportError(
+                f"{stage.weights}: {ranges.too_large[0]!r} gives more than float16 holds, 65504; "
+                "nothing was written, take --precision fp32"
+            )
+        return ranges
 
     def _verify(
         self, path: Path, stage: Stage, module: nn.Module, samples: dict[str, dict[str, Tensor]]

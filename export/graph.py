@@ -12,10 +12,12 @@ import torch
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 # Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
 OPSET = 21
 
+_NORMS = (nn.GroupNorm, nn.LayerNorm)
 _STORED_TYPES = {
     "F32": ir.DataType.FLOAT,
     "F16": ir.DataType.FLOAT16,
@@ -71,15 +73,23 @@ def export_graph(
     return shape.numpy()
 
 
-def half_precision(module: nn.Module) -> nn.Module:
-    """A float16 copy in which normalisation layers compute in float32, where sums overflow."""
+def half_precision(module: nn.Module, islands: Collection[str] = ()) -> nn.Module:
+    """A float16 copy in which normalisations and the modules named `islands` compute in float32.
+
+    Normalisations add up squares, which float16 cannot hold; see `keyvid.export.ranges`.
+    """
     half = deepcopy(module).half()
-    for layer in half.modules():
-        if isinstance(layer, nn.GroupNorm | nn.LayerNorm):
+    inside = tuple(f"{name}." for name in islands)
+    for name, layer in half.named_modules():
+        if name in islands or (isinstance(layer, _NORMS) and not name.startswith(inside)):
             layer.float()
-            layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+            layer.register_forward_pre_hook(lambda _, inputs: tree_map(_to_float, inputs))
             layer.register_forward_hook(lambda _, __, output: output.half())
     return half
+
+
+def _to_float(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class _Caller(nn.Module):

@@ -1,5 +1,6 @@
 """One clip of the synthetic world, encoded: real inputs of each stage."""
 
+from copy import copy
 from functools import cached_property
 
 import torch
@@ -16,7 +17,8 @@ from keyvid_ref.presets import Preset
 from keyvid_ref.schedule import noise_schedule
 from keyvid_ref.weights import Networks
 
-_TIMESTEP = 500  # noise and picture are about equally strong
+# Mostly noise, noise and picture about equally strong, hardly any noise.
+TIMESTEPS = (999, 500, 1)
 
 
 class Scene:
@@ -26,6 +28,13 @@ class Scene:
         self._pipeline = ReferencePipeline(networks, preset, tokenizer)
         self._preset = preset
         self._clip = world.make_clip(world.TEST_SEEDS[0], preset.height, preset.width)
+        self._timestep = TIMESTEPS[1]
+
+    def at(self, timestep: int) -> "Scene":
+        """The same with as much noise in the inputs of the U-Nets as there is at `timestep`."""
+        scene = copy(self)
+        scene._timestep = timestep
+        return scene
 
     @property
     def tokens(self) -> Tensor:
@@ -66,7 +75,7 @@ class Scene:
         condition = self._first_frame.expand(-1, -1, preset.keyframes, -1, -1)
         inputs = (
             self._noisy(condition),
-            torch.full((4,), _TIMESTEP),
+            torch.full((4,), self._timestep),
             torch.cat([conditions.text, image], dim=1),
             generator_audio(conditions.audio, index, preset.frames, preset.layout),
             torch.full((4,), preset.keyframe_fps),
@@ -82,7 +91,7 @@ class Scene:
         condition = self._first_frame * is_keyframe
         inputs = (
             self._noisy(condition),
-            torch.full((4,), _TIMESTEP),
+            torch.full((4,), self._timestep),
             torch.cat([conditions.text, conditions.image], dim=1),
             interpolator_audio(conditions.audio, preset.frames, preset.layout),
             torch.full((4,), preset.fps),
@@ -102,8 +111,8 @@ class Scene:
     def _noisy(self, condition: Tensor) -> Tensor:
         """(4, 2 C, F, h, w): the picture in each frame under noise, beside `condition`."""
         schedule = noise_schedule(self._preset.dynamic_rescale)
-        alpha_bar = schedule.alphas_cumprod[_TIMESTEP]
-        clean = schedule.rescale[_TIMESTEP] * self._first_frame
+        alpha_bar = schedule.alphas_cumprod[self._timestep]
+        clean = schedule.rescale[self._timestep] * self._first_frame
         noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(0))
         noisy = (alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise).float()
         return torch.cat([noisy, condition], dim=1).expand(4, -1, -1, -1, -1)

@@ -12,13 +12,30 @@ from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, IterationResult
 from polygraphy.logger import G_LOGGER
-from torch import Tensor
+from torch import Tensor, nn
 
 from keyvid.engines.backend import import_onnxruntime
+from keyvid.engines.bundle import Check
+from keyvid.engines.verification import known_input, make_check
+from keyvid.export.stages import Input, Stage
 
-# Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
-# the order of sums; half precision keeps 11 bits in each of some hundred operations.
-TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
+
+def known_sample(inputs: dict[str, Input]) -> dict[str, Tensor]:
+    """Inputs that an engine can be verified with where there is no torch."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.from_numpy(known_input(name, spec.shape))
+        if spec.high is None
+        else spec.random(generator)
+        for name, spec in inputs.items()
+    }
+
+
+@torch.no_grad()
+def reference_check(stage: Stage, module: nn.Module, sample: dict[str, Tensor]) -> Check:
+    """The reference's outcome on a `known_sample`."""
+    outcome = stage.call(module, *sample.values())
+    return make_check({k: x.numpy() for k, x in sample.items()}, {stage.output: outcome.numpy()})
 
 
 def relative_errors(

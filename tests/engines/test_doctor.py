@@ -12,7 +12,7 @@ from keyvid.engines.errors import EngineError
 
 
 def test_json_holds_all_findings() -> None:
-    result = CliRunner().invoke(doctor.main, ["--json"])
+    result = CliRunner().invoke(doctor._doctor, ["--json"])
     assert result.exit_code == 0
     findings = json.loads(result.stdout)
     assert [engine["name"] for engine in findings["engines"]] == list(ENGINES)
@@ -25,7 +25,7 @@ def test_json_holds_all_findings() -> None:
 
 
 def test_table_has_a_line_for_each_engine() -> None:
-    result = CliRunner().invoke(doctor.main)
+    result = CliRunner().invoke(doctor._doctor)
     assert result.exit_code == 0
     starts = [line.split()[0] for line in result.stdout.splitlines()]
     for name in ("versions", "device", "engines", *ENGINES, "auto", "bundles", "tiny"):
@@ -38,7 +38,7 @@ def test_reasons_and_exit_code_without_engines(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(doctor, "choose_engine", choose)
     monkeypatch.setattr(doctor, "probe_engine", lambda name: EngineStatus(name, False, "why not"))
-    result = CliRunner().invoke(doctor.main)
+    result = CliRunner().invoke(doctor._doctor)
     assert result.exit_code == 2
     assert result.stdout.count("not available: why not") == len(ENGINES)
     assert "none (no engine can be used)" in result.stdout

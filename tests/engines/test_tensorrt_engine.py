@@ -25,7 +25,9 @@ from keyvid.engines.engine import Engine, open_engine, probe_engine
 from keyvid.engines.errors import EngineError
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.plan_cache import PlanCache
+from keyvid.engines.plans import build_plans, format_plans
 from keyvid.engines.tensorrt_plan import BuildSettings, describe
+from keyvid.engines.verification import verify_engine
 
 FAKES = Path(__file__).parent / "fakes"
 GIB = 1 << 30
@@ -453,3 +455,31 @@ def test_names_of_cuda_python() -> None:
         find_gpu()
     except EngineError as error:
         assert "cudaError" in str(error)  # noqa: PT017
+
+
+def test_plans_are_built_ahead(fake: FakeGpu, affine_bundle: Bundle) -> None:
+    lines: list[str] = []
+    (report,) = build_plans(affine_bundle, "tensorrt", ["affine"], lines.append)
+    assert lines == ["affine.onnx: plan 1 of 1", "affine.onnx: Building, 3 steps"]
+    assert report.graph == "affine.onnx"
+    assert report.record["seconds"] > 0
+    open_engine(affine_bundle, "affine", engine="tensorrt").close()
+    assert len(fake.events("build")) == 1
+    (again,) = build_plans(affine_bundle, "tensorrt", ["affine"])
+    assert again == report
+    assert len(fake.events("build")) == 1
+    assert "affine.onnx" in format_plans([report])
+
+
+def test_a_plan_that_cannot_be_built_is_named(fake: FakeGpu, affine_bundle: Bundle) -> None:
+    fake.set(errors=["no such operator"])
+    with pytest.raises(EngineError, match=r"affine.onnx: TensorRT cannot read the graph"):
+        list(build_plans(affine_bundle, "tensorrt-streaming", ["affine"]))
+
+
+def test_verification_sees_engine_and_gpu(fake: FakeGpu, affine_bundle: Bundle) -> None:
+    (report,) = verify_engine(affine_bundle, "tensorrt")
+    assert report.error is None  # the bundle holds no outcome; the run itself is what is seen
+    assert report.seconds > 0
+    assert report.gpu_bytes is not None
+    assert fake.cudart.calls.count("cudaGraphLaunch") >= 3

@@ -2,12 +2,14 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import open_engine
 from keyvid.engines.errors import BundleError, SettingsError
-from keyvid.export import build
+from keyvid.engines.verification import verify_engine
+from keyvid.export import build, ranges
 from keyvid.export.build import ExportError, build_bundle
 from keyvid.export.source import Source
 from keyvid.export.stages import STAGES
@@ -29,9 +31,9 @@ def test_every_stage_is_in_the_bundle_and_close_to_the_reference(exported, micro
     bundle = Bundle.load(folder)
     assert list(bundle.stages) == [report.name for report in reports] == list(STAGES)
     # float32 sums in another order: 1e-6 measured; the command itself allows 1e-4.
-    assert all(0 < report.error < 1e-5 for report in reports)
+    assert all(0 < report.spec.error < 1e-5 for report in reports)
     assert {name: stage.error for name, stage in bundle.stages.items()} == {
-        report.name: report.error for report in reports
+        report.name: report.spec.error for report in reports
     }
     assert (bundle.preset, bundle.weights, bundle.name) == ("tiny", "random", "micro")
     assert (bundle.dimensions.latent_height, bundle.dimensions.latent_width) == (4, 6)
@@ -53,7 +55,7 @@ def test_bundle_is_all_that_a_reference_and_an_engine_need(exported, micro):
 
 def test_a_stage_is_replaced_and_the_others_are_kept(bundle, source):
     before = contents(bundle)
-    assert build_bundle(source, bundle, ["localizer"], verify=False)[0].error is None
+    assert build_bundle(source, bundle, ["localizer"], verify=False)[0].spec.error is None
     after = contents(bundle)
     assert after.keys() == before.keys()
     # Export is deterministic, so that only the manifest tells that a stage was not verified.
@@ -91,10 +93,17 @@ def test_an_interrupt_leaves_no_trace(tmp_path, source):
 def test_half_precision_is_close(tmp_path, source):
     (report,) = build_bundle(source, tmp_path / "half", ["vae_decoder"], precision="fp16")
     # float16 rounds to 5e-4 each time; far below that the graph would not be half precision.
-    assert 1e-5 < report.error < 1e-2
+    assert 1e-5 < report.spec.error < 1e-2
     stage = Bundle.load(tmp_path / "half").stages["vae_decoder"]
     assert stage.precision == "fp16"
     assert stage.graphs[0].inputs["latent"].dtype == "float32"
+
+
+def test_half_precision_that_overflows_is_refused(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(ranges, "_END", 5.0)
+    with pytest.raises(ExportError, match=r"vae: '.*' gives more than float16 holds"):
+        build_bundle(source, tmp_path / "half", ["vae_decoder"], precision="fp16")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro, tmp_path_factory):
@@ -131,3 +140,43 @@ def test_damaged_weights_are_named(source, tmp_path, file):
     (folder / file).write_bytes((folder / file).read_bytes()[:100])
     with pytest.raises(BundleError, match=r"cannot load the weights|not a tokenizer"):
         build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+
+
+def test_what_half_precision_keeps_in_float32_is_measured(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(ranges, "LIMIT", 5.0)
+    folder = tmp_path / "half"
+    (report,) = build_bundle(source, folder, ["vae_decoder"], precision="fp16")
+    half = Bundle.load(folder).stages["vae_decoder"].half
+    assert half == report.spec.half
+    assert half.largest > 5
+    assert half.module in half.islands
+    assert half.norms > 0
+    model = onnx.load(folder / "vae_decoder.onnx", load_external_data=False)
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    convs = [types.get(node.output[0]) for node in graph.node if node.op_type == "Conv"]
+    assert {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16} <= set(convs)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_is_verified_by_the_bundle_alone(exported, engine):
+    folder, _ = exported
+    reports = list(verify_engine(Bundle.load(folder), engine))
+    # float32 sums in another order; 1e-4 is what the command allows.
+    assert all(report.error < 2e-5 for report in reports), reports
+    assert len(reports) == sum(len(stage.variants) for stage in STAGES.values())
+    assert (folder / "bundle.json").stat().st_size < 60_000  # outcomes take 1.4 kB per graph
+
+
+def test_half_precision_on_each_engine(tmp_path, source):
+    """OpenVINO drops the casts at the end of these graphs, and with them the outputs' names."""
+    build_bundle(source, tmp_path / "half", ["text_encoder", "localizer"], precision="fp16")
+    for engine in ("onnxruntime", "openvino"):
+        reports = list(verify_engine(Bundle.load(tmp_path / "half"), engine))
+        assert len(reports) == 2
+        assert all(0 < report.error < 1e-2 for report in reports), reports
+
+
+def test_what_is_not_verified_has_no_outcome(exported_half):
+    stages = Bundle.load(exported_half).stages.values()
+    assert all(graph.check is None for stage in stages for graph in stage.graphs)

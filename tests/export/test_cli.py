@@ -1,8 +1,10 @@
 import json
+import sys
 
 import pytest
 
 from keyvid.engines.bundle import Bundle
+from keyvid.engines.plans import PlanReport
 from keyvid.export.cli import main
 
 
@@ -32,6 +34,23 @@ def test_export_of_one_stage(tmp_path, capsys, small_preset):
     assert list(Bundle.load(out).stages) == ["localizer"]
 
 
+def test_half_precision_says_how_large_values_get(tmp_path, capsys, small_preset):
+    code, stdout, _ = run(
+        capsys, "--random-weights", 3, "--stage", "localizer", "--precision", "fp16",
+        "--out", tmp_path / "half",
+    )  # fmt: skip
+    assert code == 0
+    header, row, *legend, _ = stdout.splitlines()
+    cells = dict(
+        zip(header.split(), row.replace(" MB", "MB").replace(" s", "s").split(), strict=True)
+    )
+    assert 0 < float(cells["largest"]) < 65504
+    assert cells["islands"].endswith("+0")
+    assert cells["in"].startswith("imagebindMoodel.")
+    assert 1e-5 < float(cells["rounding"]) < 1e-2
+    assert "float16 ends at 65504" in " ".join(legend)
+
+
 def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, small_preset):
     code, *_ = run(
         capsys, "--weights", exported[0], "--stage", "localizer", "--no-verify",
@@ -50,6 +69,7 @@ def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, smal
         (["--preset", "huge"], "unknown preset 'huge'; valid: keyvid-512, tiny"),
         (["--weights", "nowhere"], "nowhere: no such folder"),
         (["--weights", "."], "safetensors: no such file"),
+        (["--engine", "cuda"], "unknown engine 'cuda'; valid: tensorrt, tensorrt-streaming"),
         (["--precision", "int8"], "'int8' is not one of 'fp32', 'fp16'"),
         (["--random-weights", "0", "--out", "no/such"], "no: no such folder; create it"),
     ],
@@ -63,6 +83,37 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
     assert message in stderr
     assert stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_are_refused_before_anything_is_exported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # its import fails
+    monkeypatch.setattr("keyvid.export.build.build_bundle", lambda *_, **__: pytest.fail("exports"))
+    code, stdout, stderr = run(capsys, "--engine", "tensorrt", "--out", tmp_path / "bundle")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("keyvid-export: engine tensorrt cannot be used: ")
+    assert stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_of_what_was_exported_are_built(tmp_path, capsys, monkeypatch, small_preset):
+    built = []
+
+    def build_plans(bundle, engine, stages, progress):
+        built.append((bundle.path, engine, list(stages)))
+        record = {"seconds": 81.6, "host_bytes": 3 << 30, "gpu_bytes": 2 << 30}
+        yield PlanReport("localizer.onnx", 2_500_000, record)
+
+    monkeypatch.setattr("keyvid.export.cli.choose_engine", lambda name: None)
+    monkeypatch.setattr("keyvid.engines.plans.build_plans", build_plans)
+    out = tmp_path / "bundle"
+    code, stdout, _ = run(
+        capsys, "--random-weights", 3, "--stage", "localizer", "--no-verify",
+        "--engine", "tensorrt", "--out", out,
+    )  # fmt: skip
+    assert code == 0
+    assert built == [(out, "tensorrt", ["localizer"])]
+    row = next(line for line in stdout.splitlines() if line.startswith("localizer.onnx"))
+    assert " ".join(row.split()) == "localizer.onnx 2.5 MB 81.6 s 3072 MiB 2048 MiB"
 
 
 def test_a_failed_verification_exits_with_2(tmp_path, capsys, monkeypatch, small_preset):

@@ -1,0 +1,83 @@
+"""The networks at full size on an NVIDIA GPU: as released, autocast, compiled, CUDA, TensorRT.
+
+\b
+keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --engine tensorrt --out full
+python bench/gpu.py --bundle full --json gpu.json
+"""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from calls import Row, format_rows, measure
+from variants import Bench
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.command import run_command
+from keyvid.engines.errors import SettingsError
+from keyvid.runtime.outputs import write_atomic
+from keyvid_ref.presets import PRESETS
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code, see `run_command`."""
+    return run_command(_gpu, "bench/gpu.py", args)
+
+
+@click.command(
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--preset", default="keyvid-512", show_default=True, help="Size of the model")
+@click.option("--bundle", help="For the engines: of that preset; else they are left out")
+@click.option("--engine", "engines", multiple=True, default=["cuda", "tensorrt"], show_default=True)
+@click.option("--device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]))
+@click.option("--batch", "batches", multiple=True, default=[1, 2, 4], show_default=True, type=int)
+@click.option("--steps", multiple=True, default=[90, 25], show_default=True, type=int)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of each call")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="File to write as well")
+def _gpu(
+    preset: str,
+    bundle: str | None,
+    engines: tuple[str, ...],
+    device: str,
+    batches: tuple[int, ...],
+    steps: tuple[int, ...],
+    rounds: int,
+    output: Path | None,
+) -> None:
+    """Measure, print the table, write the JSON."""
+    if preset not in PRESETS:
+        raise SettingsError(f"unknown preset {preset!r}; valid: {', '.join(PRESETS)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("torch sees no NVIDIA GPU; take --device cpu --preset tiny for a trial")
+    where = torch.device(device)
+    bench = Bench(PRESETS[preset], where, Bundle.load(bundle) if bundle else None, engines)
+    rows: list[Row] = []
+    for case in bench.cases(batches, steps):
+        click.echo(case.name, err=True)
+        rows += measure(case, where, 1 if case.name.startswith("clip") else rounds)
+        if output:  # hours of work are not lost to the last case
+            content = {"environment": environment(where), "rows": [asdict(row) for row in rows]}
+            write_atomic(output, (json.dumps(content, indent=1) + "\n").encode())
+    click.echo(format_rows(rows))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on."""
+    is_cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_cuda else platform.processor(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

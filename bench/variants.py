@@ -1,0 +1,216 @@
+"""The ways to run a network, and a clip: reference as released, autocast, compiled, engines."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from calls import Call, Candidate, Case, count_flops
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
+
+from keyvid.engines.bundle import Bundle
+from keyvid.engines.engine import choose_engine, open_engine
+from keyvid.engines.errors import SettingsError
+from keyvid.export.stages import STAGES, Variant
+from keyvid.export.verify import known_sample
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.runtime.settings import Settings
+from keyvid_ref.pipeline import ReferencePipeline
+from keyvid_ref.presets import Preset
+from keyvid_ref.weights import Networks, random_networks
+from keyvid_ref.world_text import make_tokenizer
+
+_PER_STEP = ("latent", "timestep")  # what changes from call to call in the denoise loop
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is compared.
+
+    Attributes:
+        bundle: of `preset`, for the engines; None where there is none.
+        engines: names in `keyvid.engines.engine.ENGINES`.
+    """
+
+    preset: Preset
+    device: torch.device
+    bundle: Bundle | None
+    engines: Sequence[str]
+
+    @property
+    def half(self) -> torch.dtype:
+        """What autocast computes in: float16, which CPUs lack, on a GPU."""
+        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+
+    def cases(self, batches: Sequence[int], clip_steps: Sequence[int]) -> Iterator[Case]:
+        """U-Net calls of each batch, the decoder, whole clips; one at a time, to save memory."""
+        networks = random_networks(self.preset, 0)
+        for batch in batches:
+            yield self._call(networks, "generator", Variant(batch))
+            yield self._call(networks, "interpolator", Variant(batch, "windows"))
+        yield self._call(networks, "vae_decoder", Variant())
+        for steps in clip_steps:
+            yield self._clip(networks, steps)
+
+    def _call(self, networks: Networks, name: str, variant: Variant) -> Case:
+        stage = STAGES[name]
+        inputs = known_sample(stage.inputs(self.preset, variant))
+        module = stage.module(networks, variant)
+        flops = count_flops(module, stage.call, list(inputs.values()))
+
+        def make(mode: "Mode") -> Call:
+            _to_cpu(networks)
+            placed = module.to(self.device)
+            call = mode.wrap(partial(stage.call, placed))
+            on_device = [x.to(self.device) for x in inputs.values()]
+            return lambda: call(*on_device)
+
+        def make_engine(engine: str) -> Call:
+            bundle = self._bundle_for(engine)
+            opened = open_engine(
+                bundle,
+                name,
+                engine=engine,
+                branches=variant.branches,
+                temporal=variant.temporal,
+            )
+            arrays = {key: x.numpy() for key, x in inputs.items()}
+            changing = {key: x for key, x in arrays.items() if key in _PER_STEP or len(arrays) == 1}
+            opened.bind(**{key: x for key, x in arrays.items() if key not in changing})
+            return lambda: opened(**changing)
+
+        frames = next(iter(inputs.values())).shape[2] if variant.branches else 1
+        what = f"{name} {frames} frames x {variant.branches}" if variant.branches else name
+        return Case(what, self._candidates(make, make_engine), flops)
+
+    def _clip(self, networks: Networks, steps: int) -> Case:
+        preset = self.preset
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (preset.height, preset.width, 3), dtype=np.uint8)
+        rate, seconds = 16000, preset.frames / preset.fps
+        sound = rng.uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+
+        def make(mode: "Mode") -> Call:
+            placed = _placed(networks, self.device, mode)
+            text = preset.clip_text
+            tokenizer = make_tokenizer(text.vocab_size, text.context_length)
+            pipeline = ReferencePipeline(placed, preset, tokenizer)
+            sampling = replace(preset.sampling, steps=steps)
+            return lambda: pipeline(image, sound, prompt="hammer", sampling=sampling)
+
+        def make_engine(engine: str) -> Call:
+            pipeline = Pipeline.load(self._bundle_for(engine).path, engine)
+            settings = Settings(steps=steps)
+            return lambda: pipeline(image, (sound, rate), prompt="hammer", settings=settings)
+
+        candidates = self._candidates(make, make_engine)
+        return Case(f"clip {steps} steps", candidates, None, warm_ups=1)
+
+    def _candidates(
+        self, make: Callable[["Mode"], Call], make_engine: Callable[[str], Call]
+    ) -> list[Candidate]:
+        half = self.half
+        fused = partial(torch.autocast, self.device.type, half)
+        modes = {
+            # PyTorch's defaults: TF32 in convolutions, not in matrix products.
+            "released": (Mode(partial(sdpa_kernel, SDPBackend.MATH)), torch.float32),
+            "autocast": (Mode(fused), half),
+            "compiled": (Mode(fused, torch.compile), half),
+        }
+        candidates = [
+            Candidate(name, partial(make, mode), dtype) for name, (mode, dtype) in modes.items()
+        ]
+        precision = self.bundle.stages["generator"].precision if self.bundle else "fp16"
+        dtype = _DTYPES[precision]
+        return candidates + [
+            Candidate(engine, partial(make_engine, engine), dtype, uses_torch=False)
+            for engine in self.engines
+        ]
+
+    def _bundle_for(self, engine: str) -> Bundle:
+        """The bundle, if the engine can be used.
+
+        Raises:
+            KeyvidError: it cannot, or there is no bundle.
+        """
+        choose_engine(engine)
+        if self.bundle is None:
+            raise SettingsError("no --bundle given; keyvid-export makes one")
+        if self.bundle.preset != self.preset.name:
+            raise SettingsError(f"the bundle is of {self.bundle.preset}, not {self.preset.name}")
+        return self.bundle
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How torch runs a call: within `context`, compiled by `compile_call` where there is one."""
+
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    compile_call: Callable[..., Any] | None = None
+
+    def wrap(self, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The call in this mode; float32 out."""
+        run = self.compile_call(call) if self.compile_call else call
+
+        def wrapped(*inputs: Any, **named: Any) -> Tensor:
+            with torch.no_grad(), self.context():
+                return run(*inputs, **named).float()
+
+        return wrapped
+
+
+def _to_cpu(networks: Networks) -> None:
+    """Leave the device to the one network that is measured next."""
+    for module in vars(networks).values():
+        module.to("cpu")
+
+
+def _placed(networks: Networks, device: torch.device, mode: Mode) -> Networks:
+    """The networks on the device, called as from the CPU, where the reference pipeline works."""
+
+    def called_from_cpu(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        run = mode.wrap(call)
+
+        def call_on_device(*inputs: Any, **named: Any) -> Tensor:
+            args, kwargs = tree_map(partial(_move, device=device), (inputs, named))
+            return run(*args, **kwargs).cpu()
+
+        return call_on_device
+
+    fronts: dict[str, Any] = {
+        name: _Front(module.to(device), called_from_cpu) for name, module in vars(networks).items()
+    }
+    return Networks(**fronts)
+
+
+class _Front:
+    """Stands before a network: its calls go through `wrap`, the rest is the network's own."""
+
+    def __init__(self, module: Any, wrap: Callable[..., Callable[..., Tensor]]) -> None:
+        self._module = module
+        self._calls = {"__call__": wrap(module)}
+        for name in ("encode_moments", "decode"):
+            if hasattr(module, name):
+                self._calls[name] = wrap(getattr(module, name))
+
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:
+        return self._calls["__call__"](*inputs, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._calls.get(name) or getattr(self._module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:  # the pipeline sets the temporal attention of the interpolator
+            setattr(self._module, name, value)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value

@@ -1,0 +1,40 @@
+"""What bench/precision.py says of two clips."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import precision
+import pytest
+from precision import format_difference, psnr, reference_clips
+
+from keyvid_ref.presets import PRESETS
+
+
+def clip(frames, keyframes=(0, 3)):
+    return SimpleNamespace(frames=frames, keyframes=np.array(keyframes))
+
+
+def test_psnr():
+    zeros, ones = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
+    assert psnr(zeros, zeros) == float("inf")
+    assert psnr(ones, zeros) == pytest.approx(48.13, abs=0.01)  # 20 log10 255
+    assert psnr(zeros, zeros + np.uint8(255)) == 0  # no wrap-around
+
+
+def test_line_of_a_clip():
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    other = frames.copy()
+    other[1] = 200
+    line = format_difference(clip(frames), clip(other, (0, 4)))
+    assert line.split() == ["5.1", "dB", "2.1", "dB", "200", "differ"]
+    assert format_difference(clip(frames), clip(frames)).endswith("same")
+
+
+def test_reference_rounded_and_not(monkeypatch):
+    sampling = replace(PRESETS["tiny"].sampling, steps=1, temporal="full")
+    monkeypatch.setitem(precision.PRESETS, "tiny", replace(PRESETS["tiny"], sampling=sampling))
+    rounded, exact = reference_clips("tiny", 0, "hammer")
+    # One step of a network that errs by 1e-3, so below a grey level; yet no two clips are the same.
+    assert 35 < psnr(rounded.frames, exact.frames) < float("inf")
+    assert np.array_equal(rounded.keyframes, exact.keyframes)
