@@ -4,7 +4,6 @@ Torch is imported when something is exported, so that `--help` comes at once.
 """
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,19 +73,18 @@ def _export(
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
     out = out or Path(f"{preset}-bundle")
-    with tempfile.TemporaryDirectory() as folder:
-        if random_weights is None:
-            source = Source.open(PRESETS[preset], weights)
-        else:
-            source = Source.random(PRESETS[preset], random_weights, Path(folder))
-        reports = build_bundle(
-            source,
-            out,
-            chosen,
-            precision=precision,
-            verify=verify,
-            progress=lambda line: click.echo(line, err=True),
-        )
+    if random_weights is None:
+        source = Source.open(PRESETS[preset], weights)
+    else:
+        source = Source.random(PRESETS[preset], random_weights)
+    reports = build_bundle(
+        source,
+        out,
+        chosen,
+        precision=precision,
+        verify=verify,
+        progress=lambda line: click.echo(line, err=True),
+    )
     click.echo(format_table(reports))
     click.echo(out)
 

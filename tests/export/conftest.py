@@ -51,9 +51,9 @@ def micro():
 
 
 @pytest.fixture(scope="session")
-def source(micro, tmp_path_factory):
+def source(micro):
     """Random weights of the micro preset."""
-    return Source.random(micro, 0, tmp_path_factory.mktemp("weights"))
+    return Source.random(micro, 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

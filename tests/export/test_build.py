@@ -9,9 +9,9 @@ from keyvid.engines.engine import open_engine
 from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.export import build
 from keyvid.export.build import ExportError, build_bundle
-from keyvid.export.source import Source
+from keyvid.export.source import TOKENIZER, Source
 from keyvid.export.stages import STAGES
-from keyvid_ref.weights import load_networks
+from keyvid_ref.weights import NETWORKS, load_networks
 
 
 def contents(folder):
@@ -97,8 +97,8 @@ def test_half_precision_is_close(tmp_path, source):
     assert stage.graphs[0].inputs["latent"].dtype == "float32"
 
 
-def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro, tmp_path_factory):
-    other = Source.random(micro, 1, tmp_path_factory.mktemp("other"))
+def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro):
+    other = Source.random(micro, 1)
     with pytest.raises(SettingsError, match=r"vae.safetensors: differs .* --stage vae_decoder"):
         build_bundle(other, bundle, ["vae_encoder"])
 
@@ -118,16 +118,27 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, source, name):
     assert (tmp_path / "out" / name).read_text() == "mine"
 
 
-def test_missing_weights_are_named(source, tmp_path):
-    folder = shutil.copytree(source.folder, tmp_path / "weights")
-    (folder / "vae.safetensors").unlink()
+@pytest.fixture
+def weights_folder(source, tmp_path):
+    """A folder with the weights of the micro preset and no manifest."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in (*NETWORKS, TOKENIZER):
+        source.write(name, folder)
+    return folder
+
+
+def test_missing_weights_are_named(micro, weights_folder, tmp_path):
+    (weights_folder / "vae.safetensors").unlink()
     with pytest.raises(BundleError, match=r"vae.safetensors: no such file"):
-        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+        build_bundle(Source.open(micro, weights_folder), tmp_path / "out", ["localizer"])
+    assert list(tmp_path.iterdir()) == [weights_folder]
 
 
 @pytest.mark.parametrize("file", ["vae.safetensors", "tokenizer.json"])
-def test_damaged_weights_are_named(source, tmp_path, file):
-    folder = shutil.copytree(source.folder, tmp_path / "weights")
-    (folder / file).write_bytes((folder / file).read_bytes()[:100])
-    with pytest.raises(BundleError, match=r"cannot load the weights|not a tokenizer"):
-        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+def test_damaged_weights_are_named(micro, weights_folder, tmp_path, file):
+    path = weights_folder / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BundleError, match=rf"{path}: (cannot load the weights|not a tokenizer)"):
+        build_bundle(Source.open(micro, weights_folder), tmp_path / "out", ["localizer"])
+    assert list(tmp_path.iterdir()) == [weights_folder]
