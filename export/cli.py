@@ -4,17 +4,20 @@ Torch is imported when something is exported, so that `--help` comes at once.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from keyvid.engines.bundle import PACKAGED
 from keyvid.engines.command import run_command
 from keyvid.engines.errors import SettingsError
 
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport
+    from keyvid.export.source import Source
+    from keyvid_ref.presets import Preset
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -22,12 +25,27 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_export, "keyvid-export", args)
 
 
+_RELEASED = {
+    "generator": "Released checkpoint of the keyframe generator and the encoders",
+    "interpolator": "Released checkpoint of the motion interpolator",
+    "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
+    "localizer": "Released checkpoint of the localizer",
+    "tokenizer": "tokenizer.json of CLIP",
+}
+
+
+def _released_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, text in reversed(_RELEASED.items()):
+        command = click.option(f"--{name}", type=click.Path(path_type=Path), help=text)(command)
+    return command
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
 @click.option("--preset", default="tiny", show_default=True, help="Size of the model")
-@click.option(
-    "--weights", default="tiny", show_default=True, help="Folder with safetensors, or a bundle"
-)
+@click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
+@_released_options
+@click.option("--from-hub", is_flag=True, help="Download released files that are not given")
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
 @click.option(
     "--precision",
@@ -48,11 +66,13 @@ def main(args: Sequence[str] | None = None) -> int:
 def _export(
     stages: tuple[str, ...],
     preset: str,
-    weights: str,
+    weights: str | None,
+    from_hub: bool,
     random_weights: int | None,
     precision: str,
     out: Path | None,
     verify: bool,
+    **released: Path | None,
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
 
@@ -61,7 +81,6 @@ def _export(
     """
     try:
         from keyvid.export.build import build_bundle
-        from keyvid.export.source import Source
         from keyvid.export.stages import STAGES
         from keyvid_ref.presets import PRESETS
     except ModuleNotFoundError as error:
@@ -73,10 +92,8 @@ def _export(
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
     out = out or Path(f"{preset}-bundle")
-    if random_weights is None:
-        source = Source.open(PRESETS[preset], weights)
-    else:
-        source = Source.random(PRESETS[preset], random_weights)
+    given = {name: path for name, path in released.items() if path}
+    source = _open_source(PRESETS[preset], weights, random_weights, given, from_hub, chosen)
     reports = build_bundle(
         source,
         out,
@@ -87,6 +104,40 @@ def _export(
     )
     click.echo(format_table(reports))
     click.echo(out)
+
+
+def _open_source(
+    preset: "Preset",
+    weights: str | None,
+    seed: int | None,
+    released: dict[str, Path],
+    from_hub: bool,
+    stages: Sequence[str],
+) -> "Source":
+    """The one source of weights that the options name."""
+    from keyvid.export.hub import open_from_hub
+    from keyvid.export.source import Source
+
+    ways = {
+        "--weights": weights is not None,
+        "--random-weights": seed is not None,
+        "released files": from_hub or bool(released),
+    }
+    chosen = [way for way, is_chosen in ways.items() if is_chosen]
+    if len(chosen) > 1:
+        raise SettingsError(f"{' and '.join(chosen)} exclude each other; choose one of them")
+    if seed is not None:
+        return Source.random(preset, seed)
+    if from_hub:
+        return open_from_hub(preset, released, stages)
+    if released:
+        return Source.released(preset, released)
+    if weights is None and preset.name not in PACKAGED:
+        raise SettingsError(
+            f"preset {preset.name} has no packaged weights; give --from-hub, released files such "
+            "as --generator FILE, --weights FOLDER or --random-weights SEED"
+        )
+    return Source.open(preset, weights or preset.name)
 
 
 def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> None:

@@ -38,7 +38,7 @@ _PARTS = {
     "interpolator": (Part("interpolator", "model.diffusion_model."),),
 }
 # ImageBind's other senses, and what OpenCLIP needs for its contrastive loss and its mask.
-_UNUSED = re.compile(r"modality_\w+\.(?!audio\.)|(logit_scale|attn_mask)$")
+_UNUSED = re.compile(r"modality_\w+\.(?!audio\.)|^(logit_scale|attn_mask)$")
 _POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
 _STORED_GRID = (12, 19)  # frequency and time patches of ImageBind's own position table
 

@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from keyvid.export.build import build_bundle
 from keyvid.export.source import Source
 from keyvid.export.stages import STAGES
 from keyvid_ref.presets import PRESETS
+from keyvid_ref.weights import NETWORKS, random_weights
+from keyvid_ref.world_text import make_tokenizer
 
+POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
 _TINY = PRESETS["tiny"]
 
 
@@ -80,3 +84,63 @@ def exported_half(source, few_variants, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "half"
     build_bundle(source, folder, precision="fp16", verify=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published(micro):
+    """The micro preset as the published one is: released layout, ImageBind's grid of patches."""
+    audio = replace(micro.audio, stride=(10, 4))
+    return replace(micro, name="keyvid-512", layout="released", audio=audio)
+
+
+@pytest.fixture(scope="session")
+def released_states(published):
+    """State dicts in the released layout, and what they hold that KeyVID does not use."""
+    networks = {name: random_weights(published, name, 0) for name in NETWORKS}
+    image = networks["image_encoder"]
+    audio = networks["audio_encoder"]
+    audio[POSITIONS] = torch.randn(1, 1 + 12 * 19, published.audio.width)
+    imagebind = {**audio, "modality_trunks.vision.blocks.0.norm_1.weight": torch.ones(3)}
+    clip = {key.removeprefix("clip."): x for key, x in image.items() if key.startswith("clip.")}
+    resampler = {
+        key.removeprefix("resampler."): x
+        for key, x in image.items()
+        if key.startswith("resampler.")
+    }
+    encoders = {
+        "cond_stage_model.model": {**networks["text_encoder"], "logit_scale": torch.ones(())},
+        "embedder.model.visual": clip,
+        "embedder.model": {"token_embedding.weight": torch.ones(2, 3)},
+        "image_proj_model": resampler,
+        "audio_proj_model": {"proj.weight": torch.ones(3)},
+        "imagebind_model": imagebind,
+        "first_stage_model": networks["vae"],
+    }
+
+    def prefixed(parts):
+        state = {f"{prefix}.{k}": x for prefix, part in parts.items() for k, x in part.items()}
+        return {**state, "betas": torch.ones(1000)}
+
+    return {
+        "generator": prefixed({**encoders, "model.diffusion_model": networks["generator"]}),
+        "interpolator": prefixed({"model.diffusion_model": networks["interpolator"]}),
+        "imagebind": imagebind,
+        "localizer": networks["localizer"],
+    }
+
+
+@pytest.fixture(scope="session")
+def released(published, released_states, tmp_path_factory):
+    """Released files of the published micro preset, by what they are."""
+    folder = tmp_path_factory.mktemp("released")
+    files = {}
+    for name, state in released_states.items():
+        files[name] = folder / f"{name}.ckpt"
+        is_plain = name in ("imagebind", "localizer")
+        torch.save(state if is_plain else {"state_dict": state, "epoch": 3}, files[name])
+    files["tokenizer"] = folder / "tokenizer.json"
+    tokenizer = make_tokenizer(published.clip_text.vocab_size, published.clip_text.context_length)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.save(str(files["tokenizer"]))
+    return files
