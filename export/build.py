@@ -97,8 +97,10 @@ def _verified_preset(preset: Preset) -> Preset:
 
 
 def _open_scene(source: Source) -> Scene | None:
-    """Real inputs for a preset whose networks fit in memory together."""
+    """Real inputs for a preset whose networks fit in memory together, where all are there."""
     if _verified_preset(source.preset) != source.preset:
+        return None
+    if not source.needed(STAGES).keys() <= source.inputs.keys():
         return None
     networks, tokenizer = source.load()
     return Scene(networks, source.preset, tokenizer)

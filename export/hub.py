@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.file_download import http_get
 
 from keyvid.engines.errors import BundleError, SettingsError
@@ -58,6 +58,7 @@ def fetch(name: str) -> Path:
     """
     repository, file = RELEASED[name]
     where = f"{repository}/{file}"
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it would look for what runs it and send that
     try:
         metadata = get_hf_file_metadata(hf_hub_url(repository, file), library_name="keyvid")
         if metadata.size is None or not _HASH.fullmatch(metadata.etag or ""):
@@ -87,7 +88,7 @@ def _download(url: str, size: int, path: Path) -> None:
     with partial.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another process does
         if file.tell() > size:
-            file.truncate(0)
+            file.seek(file.truncate(0))
         http_get(
             url,
             file,

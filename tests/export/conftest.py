@@ -1,6 +1,10 @@
 """A preset that exports in seconds, with random weights, and its bundle."""
 
+import hashlib
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -144,3 +148,77 @@ def released(published, released_states, tmp_path_factory):
     tokenizer.no_truncation()
     tokenizer.save(str(files["tokenizer"]))
     return files
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Serves the files of repositories as the Hub does, each request within its limits.
+
+    Attributes:
+        files: "OWNER/NAME/PATH" to content.
+        stated: the same to the checksum that the server claims, where it lies.
+        budget: bytes that are sent before every connection breaks.
+        requests: method, path and first byte asked for.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.files, self.stated, self.budget, self.requests = {}, {}, None, []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer(with_body=False)
+
+    def do_GET(self):
+        self._answer(with_body=True)
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self, with_body):
+        hub = self.server
+        start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+        hub.requests.append((self.command, self.path, start))
+        name = unquote(self.path)[1:].replace("/resolve/main", "")
+        content = hub.files.get(name)
+        self.send_response(404 if content is None else 206 if start else 200)
+        content = content or b""
+        checksum = hub.stated.get(name, hashlib.sha256(content).hexdigest())
+        self.send_header("ETag", f'"{checksum}"')
+        self.send_header("X-Repo-Commit", 40 * "0")
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if with_body:
+            sent = self.wfile.write(content[start:][: hub.budget])
+            if hub.budget is not None:
+                hub.budget -= sent
+                self.close_connection = True
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A server in place of the Hub, and a home folder without downloads."""
+    server = FakeHub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
