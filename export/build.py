@@ -18,7 +18,7 @@ from keyvid.export.source import Source
 from keyvid.export.stages import STAGES, Stage, Variant
 from keyvid.export.target import Kept, files_of, find_kept, put_in_place, stored_parts
 from keyvid.export.tensorrt_check import find_problems
-from keyvid.export.verify import TOLERANCE, relative_errors
+from keyvid.export.verify import TOLERANCE, read_nodes, relative_errors
 from keyvid_ref.presets import Preset
 from keyvid_ref.weights import load_network, outline_network
 
@@ -171,6 +171,11 @@ class _Exporter:
         small = path.with_name(f"small.{path.name}")
         try:
             self._write_graph(stage, variant, preset, weights, small)
+            if read_nodes(small) != read_nodes(path):
+                raise ExportError(
+                    f"{path.name}: is not the graph that {preset.height}x{preset.width} pixels "
+                    "give, so it cannot be verified by that; use --no-verify"
+                )
             return self._compare(small, stage, variant, reference, samples)
         finally:
             small.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
@@ -54,9 +55,21 @@ def relative_errors(
     return errors
 
 
+def read_nodes(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Operator and weights of each node of a graph, in order; no shapes and no constants."""
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer if tensor.external_data}
+    return [
+        (node.op_type, tuple(name for name in node.input if name in weights))
+        for node in graph.node
+        if node.op_type != "Constant"
+    ]
+
+
 def _open_session(path: Path) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")  # a copy of the weights
     options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

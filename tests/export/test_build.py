@@ -142,3 +142,24 @@ def test_damaged_weights_are_named(micro, weights_folder, tmp_path, file):
     with pytest.raises(BundleError, match=rf"{path}: (cannot load the weights|not a tokenizer)"):
         build_bundle(Source.open(micro, weights_folder), tmp_path / "out", ["localizer"])
     assert list(tmp_path.iterdir()) == [weights_folder]
+
+
+def test_a_large_picture_is_verified_in_small(micro, tmp_path):
+    """The stage has its full size, and no other network is there."""
+    large = Source.random(replace(micro, width=192), 0)
+    large = replace(large, needs=lambda name: ("no such input",) if name != "vae" else ())
+    (report,) = build_bundle(large, tmp_path / "bundle", ["vae_decoder"])
+    assert 0 < report.error < 1e-5
+    graph = Bundle.load(tmp_path / "bundle").graph("vae_decoder")
+    assert graph.inputs["latent"].shape[2:] == (4, 24)
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {
+        "bundle.json", "vae.safetensors", "vae_decoder.onnx",
+    }  # fmt: skip
+
+
+def test_a_small_graph_that_differs_proves_nothing(micro, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "read_nodes", lambda path: [path.name])
+    large = Source.random(replace(micro, width=192), 0)
+    with pytest.raises(ExportError, match="is not the graph that 32x128 pixels give"):
+        build_bundle(large, tmp_path / "bundle", ["vae_decoder"])
+    assert list(tmp_path.iterdir()) == []
