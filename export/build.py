@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from keyvid.engines.bundle import StageSpec, write_manifest
 from keyvid.engines.errors import KeyvidError
@@ -66,10 +67,12 @@ def build_bundle(
     exporter = _Exporter(source, precision, verify, _open_scene(source) if verify else None)
     reports = []
     with put_in_place(out, _describe_export(source, stages, precision, verify)) as made:
+        missing = [name for name in stages if name not in made.stages]
+        for name in missing:  # all of them before the slow part, which bad input should not reach
+            exporter.write_weights(name, made.folder, kept)
         for name in stages:
             start = perf_counter()
-            if name not in made.stages:
-                exporter.write_weights(name, made.folder, kept)
+            if name in missing:
                 made.finish(name, exporter.export(name, made.folder, progress))
             spec = made.stages[name]
             size = sum(made.files[file].bytes for file in files_of({name: spec}))
@@ -126,7 +129,6 @@ class _Exporter:
         """Write the graphs of a stage into `folder`, which holds its weights."""
         stage, preset = STAGES[name], self.source.preset
         weights = folder / f"{stage.weights}.safetensors"
-        reference = load_network(weights, preset) if self.verify else None
         graphs, errors = [], []
         for variant in stage.variants:
             path = folder / f"{name}{variant.suffix}.onnx"
@@ -136,8 +138,8 @@ class _Exporter:
                 _check_tensorrt(path)
             inputs = stage.inputs(preset, variant)
             graphs.append(describe_graph(path.name, variant, inputs, {stage.output: shape}))
-            if reference is not None:
-                errors.append(self._verify(stage, variant, reference, weights, path))
+            if self.verify:
+                errors.append(self._verify(stage, variant, weights, path))
         return StageSpec(self.precision, tuple(graphs), max(errors, default=None))
 
     def _write_graph(
@@ -154,9 +156,7 @@ class _Exporter:
             path,
         )
 
-    def _verify(
-        self, stage: Stage, variant: Variant, reference: nn.Module, weights: Path, path: Path
-    ) -> float:
+    def _verify(self, stage: Stage, variant: Variant, weights: Path, path: Path) -> float:
         """Largest relative error of the graph at `path`, or of the same in small.
 
         Raises:
@@ -167,7 +167,7 @@ class _Exporter:
         if self.scene is not None:
             samples["real"] = _real_sample(stage, self.scene, variant, list(samples["random"]))
         if stage.inputs(preset, variant) == stage.inputs(self.source.preset, variant):
-            return self._compare(path, stage, variant, reference, samples)
+            return self._compare(path, stage, variant, weights, samples)
         small = path.with_name(f"small.{path.name}")
         try:
             self._write_graph(stage, variant, preset, weights, small)
@@ -176,7 +176,7 @@ class _Exporter:
                     f"{path.name}: is not the graph that {preset.height}x{preset.width} pixels "
                     "give, so it cannot be verified by that; use --no-verify"
                 )
-            return self._compare(small, stage, variant, reference, samples)
+            return self._compare(small, stage, variant, weights, samples)
         finally:
             small.unlink(missing_ok=True)
 
@@ -185,13 +185,18 @@ class _Exporter:
         path: Path,
         stage: Stage,
         variant: Variant,
-        reference: nn.Module,
+        weights: Path,
         samples: dict[str, dict[str, Tensor]],
     ) -> float:
-        tolerance, module = TOLERANCE[self.precision], stage.set_up(reference, variant)
+        tolerance = TOLERANCE[self.precision]
+
+        def open_reference() -> Callable[..., Tensor]:
+            module = stage.set_up(load_network(weights, self.source.preset), variant)
+            return partial(stage.call, module)
+
         errors = relative_errors(
             path,
-            lambda *inputs: stage.call(module, *inputs),
+            open_reference,
             list(samples.values()),
             stage.output,
             tolerance,

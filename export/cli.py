@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyvid.engines.bundle import PACKAGED
 from keyvid.engines.command import run_command
 from keyvid.engines.errors import SettingsError
 
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport
-    from keyvid.export.source import Source
-    from keyvid_ref.presets import Preset
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -81,6 +78,7 @@ def _export(
     """
     try:
         from keyvid.export.build import build_bundle
+        from keyvid.export.inputs import open_source
         from keyvid.export.stages import STAGES
         from keyvid_ref.presets import PRESETS
     except ModuleNotFoundError as error:
@@ -93,7 +91,7 @@ def _export(
     chosen = [name for name in STAGES if name in stages or not stages]
     out = out or Path(f"{preset}-bundle")
     given = {name: path for name, path in released.items() if path}
-    source = _open_source(PRESETS[preset], weights, random_weights, given, from_hub, chosen)
+    source = open_source(PRESETS[preset], chosen, weights, random_weights, given, from_hub)
     reports = build_bundle(
         source,
         out,
@@ -104,40 +102,6 @@ def _export(
     )
     click.echo(format_table(reports))
     click.echo(out)
-
-
-def _open_source(
-    preset: "Preset",
-    weights: str | None,
-    seed: int | None,
-    released: dict[str, Path],
-    from_hub: bool,
-    stages: Sequence[str],
-) -> "Source":
-    """The one source of weights that the options name."""
-    from keyvid.export.hub import open_from_hub
-    from keyvid.export.source import Source
-
-    ways = {
-        "--weights": weights is not None,
-        "--random-weights": seed is not None,
-        "released files": from_hub or bool(released),
-    }
-    chosen = [way for way, is_chosen in ways.items() if is_chosen]
-    if len(chosen) > 1:
-        raise SettingsError(f"{' and '.join(chosen)} exclude each other; choose one of them")
-    if seed is not None:
-        return Source.random(preset, seed)
-    if from_hub:
-        return open_from_hub(preset, released, stages)
-    if released:
-        return Source.released(preset, released)
-    if weights is None and preset.name not in PACKAGED:
-        raise SettingsError(
-            f"preset {preset.name} has no packaged weights; give --from-hub, released files such "
-            "as --generator FILE, --weights FOLDER or --random-weights SEED"
-        )
-    return Source.open(preset, weights or preset.name)
 
 
 def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> None:

@@ -51,8 +51,12 @@ class Kept:
     def put_into(self, folder: Path) -> None:
         """Give the files a second name in `folder`, where they are not there already."""
         for name in self.files:
-            if not (folder / name).exists():
+            if (folder / name).exists():
+                continue
+            try:
                 os.link(self.folder / name, folder / name)
+            except OSError:  # not on every file system
+                shutil.copyfile(self.folder / name, folder / name)
 
 
 def find_kept(out: Path, source: Source, stages: Collection[str]) -> Kept:

@@ -24,15 +24,17 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 
 def relative_errors(
     path: Path,
-    reference: Callable[..., Tensor],
+    open_reference: Callable[[], Callable[..., Tensor]],
     samples: Sequence[dict[str, Tensor]],
     output: str,
     tolerance: float,
 ) -> list[float]:
     """Relative error of the graph at `path` for each sample, NaN where it gives one.
 
+    Graph and reference are in memory one after the other.
+
     Args:
-        reference: takes a sample's values in their order.
+        open_reference: gives what takes a sample's values in their order.
         samples: inputs by name.
         output: name of the graph's one output.
         tolerance: what polygraphy calls a match.
@@ -47,7 +49,7 @@ def relative_errors(
     feeds = [{name: x.numpy() for name, x in sample.items()} for sample in samples]
     runners = [
         OnnxrtRunner(lambda: _open_session(path), name="graph"),
-        _ReferenceRunner(reference, feeds[0], output),
+        _ReferenceRunner(open_reference, feeds[0], output),
     ]
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         results = Comparator.run(runners, data_loader=feeds)
@@ -69,7 +71,9 @@ def read_nodes(path: Path) -> list[tuple[str, tuple[str, ...]]]:
 def _open_session(path: Path) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")  # a copy of the weights
+    # Prepacking and folding would hold the weights once or twice more.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -78,12 +82,21 @@ class _ReferenceRunner(BaseRunner):  # type: ignore[misc]
     """Lets polygraphy call the reference."""
 
     def __init__(
-        self, reference: Callable[..., Tensor], feed: dict[str, np.ndarray], output: str
+        self,
+        open_reference: Callable[[], Callable[..., Tensor]],
+        feed: dict[str, np.ndarray],
+        output: str,
     ) -> None:
         super().__init__(name="reference")
-        self._reference = reference
+        self._open = open_reference
         self._feed = feed
         self._output = output
+
+    def activate_impl(self) -> None:
+        self._reference = self._open()
+
+    def deactivate_impl(self) -> None:
+        del self._reference
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         return TensorMetadata().from_feed_dict(self._feed)
