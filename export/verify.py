@@ -71,7 +71,8 @@ def read_nodes(path: Path) -> list[tuple[str, tuple[str, ...]]]:
 def _open_session(path: Path) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    # Prepacking and folding would hold the weights once or twice more.
+    # Prepacking, folding and the arena would hold the weights once or twice more, or for longer.
+    options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
