@@ -196,6 +196,7 @@ class Bundle:
         weights: "trained" or "random".
         makers: versions of the programs that made it.
         stages, files: by name.
+        sources: the files that its weights were read from, by what they are, if known.
     """
 
     path: Path
@@ -208,6 +209,7 @@ class Bundle:
     sampling: SamplingDefaults
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
+    sources: dict[str, FileSpec] | None = None
 
     @classmethod
     def load(cls, bundle: str | PathLike[str], *, verify: bool = True) -> "Bundle":

@@ -1,27 +1,32 @@
 """A bundle from weights: the graphs of each stage written beside them and verified."""
 
-import shutil
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
-from keyvid.engines.bundle import StageSpec, write_manifest
+from keyvid.engines.bundle import Check, StageSpec, write_manifest
 from keyvid.engines.errors import KeyvidError
 from keyvid.engines.verification import TOLERANCE
 from keyvid.export.graph import export_graph, half_precision
-from keyvid.export.manifest import describe_bundle, describe_graph
+from keyvid.export.manifest import describe_bundle, describe_graph, makers
 from keyvid.export.ranges import Ranges, stage_ranges
 from keyvid.export.scene import Scene
-from keyvid.export.source import TOKENIZER, Source
+from keyvid.export.source import Source
 from keyvid.export.stages import STAGES, Stage, Variant
-from keyvid.export.target import files_of, put_in_place, stages_to_keep
+from keyvid.export.target import Kept, files_of, find_kept, put_in_place, stored_parts
 from keyvid.export.tensorrt_check import find_problems
-from keyvid.export.verify import known_sample, reference_check, relative_errors
-from keyvid_ref.weights import Networks
+from keyvid.export.verify import known_sample, read_nodes, reference_check, relative_errors
+from keyvid_ref.presets import Preset
+from keyvid_ref.weights import load_network, outline_network
+
+# Larger pictures are verified at this size, by graphs made for it, and on random inputs only.
+_VERIFIED_HEIGHT, _VERIFIED_WIDTH = 64, 128
 
 
 class ExportError(KeyvidError):
@@ -59,75 +64,99 @@ def build_bundle(
         KeyvidError: nothing was changed.
     """
     out = out.resolve()
-    kept = stages_to_keep(out, source, stages)
-    networks, tokenizer = source.load()
-    exporter = _Exporter(
-        networks, source, precision, Scene(networks, source.preset, tokenizer) if verify else None
-    )
-    with put_in_place(out) as folder:
-        for name in files_of(kept):
-            shutil.copyfile(out / name, folder / name)
-        for file in {source.path(stage) for stage in stages}:
-            shutil.copyfile(file, folder / file.name)
-        if "text_encoder" in stages:
-            shutil.copyfile(source.folder / TOKENIZER, folder / TOKENIZER)
-        exported, reports = {}, []
+    kept = find_kept(out, source, stages)
+    source.check(stages)
+    exporter = _Exporter(source, precision, verify, _open_scene(source) if verify else None)
+    reports = []
+    with put_in_place(out, _describe_export(source, stages, precision, verify)) as made:
+        missing = [name for name in stages if name not in made.stages]
+        for name in missing:  # all of them before the slow part, which bad input should not reach
+            exporter.write_weights(name, made.folder, kept)
         for name in stages:
             start = perf_counter()
-            exported[name] = spec = exporter.export(name, folder, progress)
-            size = sum((folder / file).stat().st_size for file in files_of({name: spec}))
+            if name in missing:
+                made.finish(name, exporter.export(name, made.folder, progress))
+            spec = made.stages[name]
+            size = sum(made.files[file].bytes for file in files_of({name: spec}))
             reports.append(StageReport(name, size, perf_counter() - start, spec))
-        specs = {name: (kept | exported)[name] for name in STAGES if name in kept | exported}
-        write_manifest(folder, describe_bundle(source, out.name, specs, folder))
+        kept.put_into(made.folder)
+        specs = kept.stages | made.stages
+        specs = {name: specs[name] for name in STAGES if name in specs}
+        sources = kept.sources | dict(source.made_from or source.checksums(stages))
+        bundle = describe_bundle(source, out, specs, kept.files | made.files, sources)
+        write_manifest(made.folder, bundle)
     return reports
+
+
+def _describe_export(source: Source, stages: Collection[str], precision: str, verify: bool) -> str:
+    """All that the finished stages of an export depend on."""
+    inputs = {name: spec.sha256 for name, spec in source.checksums(stages).items()}
+    options = [repr(source.preset), source.seed, [*stages], precision, verify]
+    return json.dumps([inputs, options, makers()])
+
+
+def _verified_preset(preset: Preset) -> Preset:
+    """The preset at the size at which its graphs are verified."""
+    height, width = min(preset.height, _VERIFIED_HEIGHT), min(preset.width, _VERIFIED_WIDTH)
+    return replace(preset, height=height, width=width)
+
+
+def _open_scene(source: Source) -> Scene | None:
+    """Real inputs for a preset whose networks fit in memory together, where all are there."""
+    if _verified_preset(source.preset) != source.preset:
+        return None
+    if not source.needed(STAGES).keys() <= source.inputs.keys():
+        return None
+    networks, tokenizer = source.load()
+    return Scene(networks, source.preset, tokenizer)
 
 
 @dataclass(frozen=True)
 class _Exporter:
-    """Exports stages of `networks`; verifies them where a scene is given."""
+    """Exports stages one by one, each with no other network than its own in memory."""
 
-    networks: Networks
     source: Source
     precision: str
+    verify: bool
     scene: Scene | None
+
+    def write_weights(self, name: str, folder: Path, kept: Kept) -> None:
+        """Write what the graphs of a stage need beside them, unless it is there."""
+        for file, part in stored_parts(name).items():
+            if not (folder / file).exists():
+                self.source.write(part, folder, half=self.precision == "fp16")
+                kept.check(folder / file)
 
     def export(self, name: str, folder: Path, progress: Callable[[str], None]) -> StageSpec:
         """Write the graphs of a stage into `folder`, which holds its weights."""
         stage, preset = STAGES[name], self.source.preset
+        weights = folder / f"{stage.weights}.safetensors"
+        ranges = self._ranges(stage, weights)
         graphs, errors = [], []
-        ranges = self._ranges(stage)
         for variant in stage.variants:
             path = folder / f"{name}{variant.suffix}.onnx"
             progress(path.name)
-            module = stage.module(self.networks, variant)
-            inputs = stage.inputs(preset, variant)
-            sample = known_sample(inputs)
-            shape = export_graph(
-                half_precision(module, ranges.islands) if ranges else module,
-                stage.call,
-                sample,
-                stage.output,
-                folder / self.source.path(name).name,
-                path,
-            )
+            shape = self._write_graph(stage, variant, preset, weights, path, ranges)
             if ranges:  # half precision is made for TensorRT
                 _check_tensorrt(path)
+            inputs = stage.inputs(preset, variant)
             graph = describe_graph(path.name, variant, inputs, {stage.output: shape})
-            if self.scene is not None:
-                graph = replace(graph, check=reference_check(stage, module, sample))
-                real = _real_sample(stage, self.scene, variant, list(inputs))
-                errors.append(self._verify(path, stage, module, {"random": sample, "real": real}))
+            if self.verify:
+                error, check = self._verify(stage, variant, weights, path, ranges)
+                graph = replace(graph, check=check)
+                errors.append(error)
             graphs.append(graph)
         half = ranges.describe() if ranges and self.scene else None
         return StageSpec(self.precision, tuple(graphs), max(errors, default=None), half)
 
-    def _ranges(self, stage: Stage) -> Ranges | None:
-        """What half precision has to know of the stage: nothing if it is not verified."""
+    def _ranges(self, stage: Stage, weights: Path) -> Ranges | None:
+        """What half precision has to know of the stage: nothing where there are no real inputs."""
         if self.precision != "fp16":
             return None
         if self.scene is None:
             return Ranges()
-        ranges = stage_ranges(stage, lambda v: stage.module(self.networks, v), self.scene)
+        reference = load_network(weights, self.source.preset)
+        ranges = stage_ranges(stage, lambda v: stage.set_up(reference, v), self.scene)
         if ranges.too_large:
             raise ExportError(
                 f"{stage.weights}: {ranges.too_large[0]!r} gives more than float16 holds, 65504; "
@@ -135,18 +164,73 @@ class _Exporter:
             )
         return ranges
 
+    def _write_graph(
+        self,
+        stage: Stage,
+        variant: Variant,
+        preset: Preset,
+        weights: Path,
+        path: Path,
+        ranges: Ranges | None,
+    ) -> tuple[int, ...]:
+        """Write the graph of a stage at the size of `preset`; gives the output's shape."""
+        module = stage.set_up(outline_network(preset, stage.weights), variant)
+        return export_graph(
+            half_precision(module, ranges.islands) if ranges else module,
+            stage.call,
+            known_sample(stage.inputs(preset, variant)),
+            stage.output,
+            weights,
+            path,
+        )
+
     def _verify(
-        self, path: Path, stage: Stage, module: nn.Module, samples: dict[str, dict[str, Tensor]]
-    ) -> float:
-        """Largest relative error of the graph at `path`.
+        self, stage: Stage, variant: Variant, weights: Path, path: Path, ranges: Ranges | None
+    ) -> tuple[float, Check | None]:
+        """Largest relative error of the graph at `path`, or of the same in small.
+
+        Where it is the graph itself, the reference's outcome for engines comes with it.
 
         Raises:
             ExportError: it is more than the precision allows.
         """
+        preset = _verified_preset(self.source.preset)
+        sample = known_sample(stage.inputs(preset, variant))
+        samples = {"random": sample}
+        if self.scene is not None:
+            samples["real"] = _real_sample(stage, self.scene, variant, list(sample))
+        if stage.inputs(preset, variant) == stage.inputs(self.source.preset, variant):
+            error = self._compare(path, stage, variant, weights, samples)
+            reference = self._reference(stage, variant, weights)
+            return error, reference_check(stage, reference, sample)
+        small = path.with_name(f"small.{path.name}")
+        try:
+            self._write_graph(stage, variant, preset, weights, small, ranges)
+            if read_nodes(small) != read_nodes(path):
+                raise ExportError(
+                    f"{path.name}: is not the graph that {preset.height}x{preset.width} pixels "
+                    "give, so it cannot be verified by that; use --no-verify"
+                )
+            return self._compare(small, stage, variant, weights, samples), None
+        finally:
+            small.unlink(missing_ok=True)
+
+    def _reference(self, stage: Stage, variant: Variant, weights: Path) -> nn.Module:
+        return stage.set_up(load_network(weights, self.source.preset), variant)
+
+    def _compare(
+        self,
+        path: Path,
+        stage: Stage,
+        variant: Variant,
+        weights: Path,
+        samples: dict[str, dict[str, Tensor]],
+    ) -> float:
         tolerance = TOLERANCE[self.precision]
+
         errors = relative_errors(
             path,
-            lambda *inputs: stage.call(module, *inputs),
+            lambda: partial(stage.call, self._reference(stage, variant, weights)),
             list(samples.values()),
             stage.output,
             tolerance,

@@ -4,8 +4,7 @@ Torch is imported when something is exported, so that `--help` comes at once.
 """
 
 import logging
-import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +30,27 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_export, "keyvid-export", args)
 
 
+_RELEASED = {
+    "generator": "Released checkpoint of the keyframe generator and the encoders",
+    "interpolator": "Released checkpoint of the motion interpolator",
+    "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
+    "localizer": "Released checkpoint of the localizer",
+    "tokenizer": "tokenizer.json of CLIP",
+}
+
+
+def _released_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, text in reversed(_RELEASED.items()):
+        command = click.option(f"--{name}", type=click.Path(path_type=Path), help=text)(command)
+    return command
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
 @click.option("--preset", default="tiny", show_default=True, help="Size of the model")
-@click.option(
-    "--weights", default="tiny", show_default=True, help="Folder with safetensors, or a bundle"
-)
+@click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
+@_released_options
+@click.option("--from-hub", is_flag=True, help="Download released files that are not given")
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
 @click.option(
     "--precision",
@@ -58,12 +72,14 @@ def main(args: Sequence[str] | None = None) -> int:
 def _export(
     stages: tuple[str, ...],
     preset: str,
-    weights: str,
+    weights: str | None,
+    from_hub: bool,
     random_weights: int | None,
     precision: str,
     out: Path | None,
     verify: bool,
     engine: str | None,
+    **released: Path | None,
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
 
@@ -77,7 +93,7 @@ def _export(
         choose_engine(engine)
     try:
         from keyvid.export.build import build_bundle
-        from keyvid.export.source import Source
+        from keyvid.export.inputs import open_source
         from keyvid.export.stages import STAGES
         from keyvid_ref.presets import PRESETS
     except ModuleNotFoundError as error:
@@ -89,23 +105,15 @@ def _export(
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
     out = out or Path(f"{preset}-bundle")
+    given = {name: path for name, path in released.items() if path}
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    with tempfile.TemporaryDirectory() as folder:
-        if random_weights is None:
-            source = Source.open(PRESETS[preset], weights)
-        else:
-            source = Source.random(PRESETS[preset], random_weights, Path(folder))
-        reports = build_bundle(
-            source,
-            out,
-            chosen,
-            precision=precision,
-            verify=verify,
-            progress=progress,
-        )
+    source = open_source(PRESETS[preset], chosen, weights, random_weights, given, from_hub)
+    reports = build_bundle(
+        source, out, chosen, precision=precision, verify=verify, progress=progress
+    )
     click.echo(format_table(reports))
     if engine:
         click.echo(format_plans(list(build_plans(Bundle.load(out), engine, chosen, progress))))

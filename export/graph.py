@@ -41,17 +41,19 @@ def export_graph(
     name and refers to `weights`, whatever type it has there, so that graphs can share the file.
 
     Args:
+        module: may be on the meta device, as no weight is looked at.
         inputs: examples, by tensor name in the order of the call; the graph takes their shapes.
         weights: safetensors file beside `path` with the state dict of `module`.
     Returns:
         Shape of the output.
     """
     caller = _Caller(module, call).eval()
+    device = next(module.parameters()).device
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
         program = torch.onnx.export(
             caller,
-            tuple(inputs.values()),
+            tuple(x.to(device) for x in inputs.values()),
             dynamo=True,
             opset_version=OPSET,
             optimize=False,  # it would rename and transpose the weights
@@ -64,7 +66,7 @@ def export_graph(
     stored = _read_layout(weights)
     for name in stored:
         if (weight := model.graph.initializers.get(f"module.{name}")) is not None:
-            weight.name = name
+            weight.name, weight.const_value = name, None  # it may be a meta tensor
     _simplify(model, stored)
     _store_outside(model.graph, stored)
     ir.save(model, path)

@@ -23,16 +23,20 @@ _MAKERS = ("keyvid", "torch", "onnx", "onnxscript", "onnxruntime", "polygraphy")
 
 
 def describe_bundle(
-    source: Source, name: str, stages: dict[str, StageSpec], folder: Path
+    source: Source,
+    path: Path,
+    stages: dict[str, StageSpec],
+    files: dict[str, FileSpec],
+    sources: dict[str, FileSpec],
 ) -> Bundle:
-    """The manifest of a bundle whose files are all in `folder`."""
+    """The manifest of a bundle at `path`, which was made from `sources`."""
     preset = source.preset
     return Bundle(
-        path=folder,
-        name=name,
+        path=path,
+        name=path.name,
         preset=preset.name,
         weights=source.weights,
-        makers={maker: version(maker) for maker in _MAKERS},
+        makers=makers(),
         dimensions=_dimensions(preset),
         conditioning=Conditioning(
             layout=preset.layout,
@@ -42,8 +46,14 @@ def describe_bundle(
         ),
         sampling=SamplingDefaults(**asdict(preset.sampling)),
         stages=stages,
-        files={path.name: FileSpec.of(path) for path in sorted(folder.iterdir())},
+        files=dict(sorted(files.items())),
+        sources=sources or None,
     )
+
+
+def makers() -> dict[str, str]:
+    """Versions of the programs that make a bundle."""
+    return {maker: version(maker) for maker in _MAKERS}
 
 
 def describe_graph(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from keyvid.export.scene import Scene
 from keyvid_ref.presets import Preset
 from keyvid_ref.unet import UNet
-from keyvid_ref.weights import Networks
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class Stage:
     """One network call that is exported on its own.
 
     Attributes:
-        weights: stem of the weight file, whose keys are those of the module in
-            `Networks.files()`.
+        weights: name of the network, which is also the stem of its weight file.
         call: the module's call: (module, *inputs) to the output.
         inputs: by tensor name, in the order of the call.
         real_inputs: the same of a scene.
@@ -64,9 +62,8 @@ class Stage:
     output: str
     variants: tuple[Variant, ...] = (Variant(),)
 
-    def module(self, networks: Networks, variant: Variant) -> nn.Module:
-        """The module to call, set to the variant's temporal attention."""
-        module = networks.files()[self.weights]
+    def set_up(self, module: nn.Module, variant: Variant) -> nn.Module:
+        """The network, set to the variant's temporal attention."""
         if isinstance(module, UNet) and variant.temporal is not None:
             module.config = replace(module.config, temporal=variant.temporal)
         return module

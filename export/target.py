@@ -1,21 +1,66 @@
-"""The folder that a bundle is written to: complete, or as it was."""
+"""The folder that a bundle is written to: complete, or as it was.
 
+A bundle grows in a hidden folder beside its place. What an interrupted export has finished there
+is taken over by the next one that makes the same bundle of the same inputs.
+"""
+
+import fcntl
+import json
+import logging
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from secrets import token_hex
 
 from keyvid.engines.bundle import MANIFEST, Bundle, FileSpec, StageSpec
-from keyvid.engines.errors import BundleError, SettingsError
-from keyvid.export.source import TOKENIZER, Source
+from keyvid.engines.errors import BundleError, KeyvidError, SettingsError
+from keyvid.engines.typed_json import from_json, parse_json
+from keyvid.export.source import TOKENIZER, Source, parts
 from keyvid.export.stages import STAGES
 
 _BUNDLE_SUFFIXES = {".json", ".onnx", ".safetensors"}
+_PROGRESS = "progress.json"
+
+log = logging.getLogger(__name__)
 
 
-def stages_to_keep(out: Path, source: Source, stages: Collection[str]) -> dict[str, StageSpec]:
-    """Stages of a bundle at `out` that are not among the `stages` to export.
+@dataclass(frozen=True)
+class Kept:
+    """What stays of the bundle in `folder`: stages, their files, and what they were made from."""
+
+    folder: Path
+    stages: dict[str, StageSpec] = field(default_factory=dict)
+    files: dict[str, FileSpec] = field(default_factory=dict)
+    sources: dict[str, FileSpec] = field(default_factory=dict)
+
+    def check(self, new: Path) -> None:
+        """Refuse a `new` file that is not the same as the one that a kept stage reads.
+
+        Raises:
+            SettingsError: names the stages to export as well.
+        """
+        if new.name in self.files and FileSpec.of(new) != self.files[new.name]:
+            readers = [name for name in self.stages if new.name in stored_parts(name)]
+            raise SettingsError(
+                f"{new.name}: differs from that in {self.folder}, which {', '.join(readers)} "
+                f"reads too; add --stage {' --stage '.join(readers)}"
+            )
+
+    def put_into(self, folder: Path) -> None:
+        """Give the files a second name in `folder`, where they are not there already."""
+        for name in self.files:
+            if (folder / name).exists():
+                continue
+            try:
+                os.link(self.folder / name, folder / name)
+            except OSError:  # not on every file system
+                shutil.copyfile(self.folder / name, folder / name)
+
+
+def find_kept(out: Path, source: Source, stages: Collection[str]) -> Kept:
+    """What stays of a bundle at `out` when `stages` are exported.
 
     Raises:
         SettingsError: `out` is something else, or its bundle does not go with `source`.
@@ -24,63 +69,140 @@ def stages_to_keep(out: Path, source: Source, stages: Collection[str]) -> dict[s
     if not out.parent.is_dir():
         raise SettingsError(f"{out.parent}: no such folder; create it or choose another --out")
     if not out.exists():
-        return {}
+        return Kept(out)
     if not out.is_dir():
         raise SettingsError(f"{out}: is a file; choose a folder for --out")
     files = sorted(out.iterdir())
     if not files:
-        return {}
+        return Kept(out)
     foreign = [file.name for file in files if file.suffix not in _BUNDLE_SUFFIXES]
     if foreign or out / MANIFEST not in files:
         found = foreign[0] if foreign else "other files"
         raise SettingsError(f"{out}: holds {found} and would be replaced; choose another --out")
     if set(stages) == set(STAGES):
-        return {}
+        return Kept(out)
     old = Bundle.load(out)
-    kept = {name: spec for name, spec in old.stages.items() if name not in stages}
-    _check_match(old, source, stages, kept)
-    return kept
-
-
-def _check_match(
-    old: Bundle, source: Source, stages: Collection[str], kept: Collection[str]
-) -> None:
-    """Refuse to mix presets, or weights that stages share."""
     if (old.preset, old.weights) != (source.preset.name, source.weights):
         raise SettingsError(
             f"{old.path}: holds {old.weights} weights of preset {old.preset}, not {source.weights} "
             f"ones of {source.preset.name}; export all stages or choose another --out"
         )
-    for name in kept:
-        file = source.path(name)
-        if file in map(source.path, stages) and FileSpec.of(file) != old.files[file.name]:
-            raise SettingsError(
-                f"{file}: differs from that in {old.path}, which {name} reads too; "
-                f"add --stage {name}"
-            )
+    kept = {name: spec for name, spec in old.stages.items() if name not in stages}
+    kept_files = {name: old.files[name] for name in files_of(kept)}
+    return Kept(out, kept, kept_files, old.sources or {})
 
 
 def files_of(stages: dict[str, StageSpec]) -> set[str]:
     """Names of the files that these stages of a bundle need."""
     files = {graph.file for spec in stages.values() for graph in spec.graphs}
-    files |= {f"{STAGES[name].weights}.safetensors" for name in stages}
-    return files | ({TOKENIZER} if "text_encoder" in stages else set())
+    return files | {file for name in stages for file in stored_parts(name)}
+
+
+def stored_parts(stage: str) -> dict[str, str]:
+    """Names of the files beside the graphs of a stage, to what `Source.write` calls them."""
+    return {p if p == TOKENIZER else f"{p}.safetensors": p for p in parts(stage)}
+
+
+@dataclass
+class Progress:
+    """What has been finished in `folder`, for a bundle that `identity` describes."""
+
+    folder: Path
+    identity: str
+    stages: dict[str, StageSpec] = field(default_factory=dict)
+    files: dict[str, FileSpec] = field(default_factory=dict)
+
+    def finish(self, name: str, spec: StageSpec) -> None:
+        """Record that a stage is complete, so that it outlasts an interruption."""
+        self.stages[name] = spec
+        for file in files_of({name: spec}) - self.files.keys():
+            self.files[file] = FileSpec.of(self.folder / file)
+        content = asdict(self)
+        del content["folder"]
+        new = self.folder / f"{_PROGRESS}.new"
+        new.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(new, self.folder / _PROGRESS)
+
+    def take_over(self) -> None:
+        """Go on from what lies in the folder, and remove what is not finished there."""
+        try:
+            content = parse_json((self.folder / _PROGRESS).read_bytes())
+            old: Progress | None = from_json(Progress, content, folder=self.folder)
+        except (ValueError, OSError):
+            old = None
+        if old and old.identity == self.identity and old._is_intact():
+            self.stages, self.files = old.stages, old.files
+        for path in self.folder.iterdir():
+            if path.name not in {*self.files, _PROGRESS} or not self.stages:
+                path.unlink()
+
+    def _is_intact(self) -> bool:
+        return all(
+            (self.folder / name).is_file() and FileSpec.of(self.folder / name) == spec
+            for name, spec in self.files.items()
+        )
 
 
 @contextmanager
-def put_in_place(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` at the end, and is gone after a failure."""
-    folder = out.with_name(f".{out.name}.{token_hex(4)}")
+def put_in_place(out: Path, identity: str) -> Iterator[Progress]:
+    """A folder that takes the place of `out` at the end.
+
+    After a failure it is gone. After an interruption it stays, if it holds finished stages.
+
+    Raises:
+        SettingsError: another process is writing it.
+        BundleError: it cannot be written.
+    """
+    progress = Progress(out.with_name(f".{out.name}.keyvid-export"), identity)
+    folder = progress.folder
     try:
-        folder.mkdir()
-        yield folder
-        _replace(out, folder)
+        with _hold(folder):
+            try:
+                _recover(out)
+                progress.take_over()
+                yield progress
+                (folder / _PROGRESS).unlink(missing_ok=True)
+                _replace(out, folder)
+            except (KeyvidError, OSError):
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            except BaseException:
+                if progress.stages:
+                    names = ", ".join(progress.stages)
+                    log.warning("%s: holds %s; the same command goes on from there", folder, names)
+                else:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
     except OSError as error:
         raise BundleError(
             f"{out}: cannot be written: {error.strerror or error}; choose another --out"
         ) from error
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """Make `folder` and keep other exports out of it; the lock ends with the process."""
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingsError(
+            f"{folder}: another keyvid-export is writing there; wait for it or choose another --out"
+        ) from None
+    try:
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _recover(out: Path) -> None:
+    """Undo what an interrupted `_replace` left."""
+    old = _old(out)
+    if old.exists() and not out.exists():
+        old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _replace(out: Path, folder: Path) -> None:
@@ -88,7 +210,7 @@ def _replace(out: Path, folder: Path) -> None:
     if not out.exists():
         folder.rename(out)
         return
-    old = folder.with_name(f"{folder.name}.old")
+    old = _old(out)
     out.rename(old)
     try:
         folder.rename(out)
@@ -96,3 +218,7 @@ def _replace(out: Path, folder: Path) -> None:
         old.rename(out)
         raise
     shutil.rmtree(old)
+
+
+def _old(out: Path) -> Path:
+    return out.with_name(f".{out.name}.keyvid-replaced")

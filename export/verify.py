@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from polygraphy.backend.base import BaseRunner
 from polygraphy.backend.onnxrt import OnnxrtRunner
@@ -40,15 +41,17 @@ def reference_check(stage: Stage, module: nn.Module, sample: dict[str, Tensor]) 
 
 def relative_errors(
     path: Path,
-    reference: Callable[..., Tensor],
+    open_reference: Callable[[], Callable[..., Tensor]],
     samples: Sequence[dict[str, Tensor]],
     output: str,
     tolerance: float,
 ) -> list[float]:
     """Relative error of the graph at `path` for each sample, NaN where it gives one.
 
+    Graph and reference are in memory one after the other.
+
     Args:
-        reference: takes a sample's values in their order.
+        open_reference: gives what takes a sample's values in their order.
         samples: inputs by name.
         output: name of the graph's one output.
         tolerance: what polygraphy calls a match.
@@ -63,7 +66,7 @@ def relative_errors(
     feeds = [{name: x.numpy() for name, x in sample.items()} for sample in samples]
     runners = [
         OnnxrtRunner(lambda: _open_session(path), name="graph"),
-        _ReferenceRunner(reference, feeds[0], output),
+        _ReferenceRunner(open_reference, feeds[0], output),
     ]
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
         results = Comparator.run(runners, data_loader=feeds)
@@ -71,9 +74,24 @@ def relative_errors(
     return errors
 
 
+def read_nodes(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Operator and weights of each node of a graph, in order; no shapes and no constants."""
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer if tensor.external_data}
+    return [
+        (node.op_type, tuple(name for name in node.input if name in weights))
+        for node in graph.node
+        if node.op_type != "Constant"
+    ]
+
+
 def _open_session(path: Path) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
+    # Prepacking, folding and the arena would hold the weights once or twice more, or for longer.
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # it warns of each half-precision node that it cannot fold
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -82,12 +100,21 @@ class _ReferenceRunner(BaseRunner):  # type: ignore[misc]
     """Lets polygraphy call the reference."""
 
     def __init__(
-        self, reference: Callable[..., Tensor], feed: dict[str, np.ndarray], output: str
+        self,
+        open_reference: Callable[[], Callable[..., Tensor]],
+        feed: dict[str, np.ndarray],
+        output: str,
     ) -> None:
         super().__init__(name="reference")
-        self._reference = reference
+        self._open = open_reference
         self._feed = feed
         self._output = output
+
+    def activate_impl(self) -> None:
+        self._reference = self._open()
+
+    def deactivate_impl(self) -> None:
+        del self._reference
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         return TensorMetadata().from_feed_dict(self._feed)

@@ -166,7 +166,7 @@ def train_generator(session: Session) -> None:
 
     recipe = session.recipe(2400, learning_rate=1.5e-3, beta2=0.95)
     train("generator_motion", recipe, _MOVING_WEIGHT)
-    recipe = session.recipe(1400, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
+    recipe = session.recipe(1000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
     train("generator", recipe, 1.0)
 
 
@@ -192,7 +192,7 @@ def train_interpolator(session: Session) -> None:
     unet.load_state_dict(session.networks.generator.state_dict(), strict=False)
     recipe = session.recipe(1800, learning_rate=1.5e-3, beta2=0.95)
     train("interpolator_motion", unet, recipe, window, _UNET_BATCH, _MOVING_WEIGHT)
-    recipe = session.recipe(1400, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
+    recipe = session.recipe(1000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
     train("interpolator_runs", unet, recipe, window, _UNET_BATCH, 1.0)
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())

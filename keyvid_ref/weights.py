@@ -1,12 +1,15 @@
 """All networks of a preset, with weights from a folder of safetensors files or at random."""
 
-import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from keyvid_ref.audio_encoder import AudioEncoder
@@ -14,8 +17,27 @@ from keyvid_ref.clip import ClipText, ClipVision
 from keyvid_ref.localizer import Localizer
 from keyvid_ref.presets import Preset
 from keyvid_ref.resampler import ImageResampler
+from keyvid_ref.tensor_file import write_tensors
 from keyvid_ref.unet import UNet
 from keyvid_ref.vae import VAE
+
+_NAMED_KEYS = 10  # of those that do not fit
+
+# The module that each weight file holds, by the file's stem.
+_BUILDERS: dict[str, Callable[[Preset], nn.Module]] = {
+    "text_encoder": lambda preset: ClipText(preset.clip_text),
+    "image_encoder": lambda preset: nn.ModuleDict(
+        {"clip": ClipVision(preset.clip_vision), "resampler": ImageResampler(preset.resampler)}
+    ),
+    "audio_encoder": lambda preset: AudioEncoder(preset.audio),
+    "localizer": lambda preset: Localizer(preset.localizer),
+    "vae": lambda preset: VAE(preset.vae),
+    "generator": lambda preset: UNet(preset.unet_config("generator")),
+    "interpolator": lambda preset: UNet(
+        preset.unet_config("interpolator", preset.sampling.temporal)
+    ),
+}
+NETWORKS = tuple(_BUILDERS)
 
 
 @dataclass(frozen=True)
@@ -45,60 +67,123 @@ class Networks:
         }
 
 
+def build_networks(preset: Preset) -> Networks:
+    """Networks of `preset` as torch initialises them."""
+    return _gather({name: build_network(preset, name) for name in NETWORKS})
+
+
 def load_networks(folder: Path, preset: Preset) -> Networks:
     """Networks of `preset` with the weights in `folder`, which may be a bundle.
 
-    Args:
-        folder: one safetensors file for each of `Networks.files`, any float type.
     Raises:
-        ValueError: a file's keys or shapes are not those of the preset.
+        ValueError: as for `load_network`.
     """
-    networks = build_networks(preset)
-    for name, module in networks.files().items():
-        path = folder / f"{name}.safetensors"
-        try:
-            module.load_state_dict(load_file(path))
-        except RuntimeError as error:  # lists the missing and unexpected keys and the shapes
-            raise ValueError(
-                f"{path}: does not fit preset {preset.name!r}; "
-                f"choose the preset that the file was written for: {error}"
-            ) from error
-    return networks
+    return _gather(
+        {name: load_network(folder / f"{name}.safetensors", preset) for name in NETWORKS}
+    )
 
 
 def random_networks(preset: Preset, seed: int) -> Networks:
-    """Networks of `preset` with random weights, none of them zero, so that no path is silent."""
-    networks = build_networks(preset)
-    generator = torch.Generator().manual_seed(seed)
-    for module in networks.files().values():
-        for name, parameter in module.named_parameters():
-            parameter.data.copy_(_random_parameter(name, parameter.shape, generator))
-    return networks
+    """Networks of `preset` with the weights of `random_weights`, as float32."""
+    modules = {}
+    for name in NETWORKS:
+        modules[name] = outline_network(preset, name)
+        modules[name].load_state_dict(random_weights(preset, name, seed), assign=True)
+    return _gather(modules)
+
+
+def build_network(preset: Preset, name: str) -> nn.Module:
+    """The network in the weight file `name`, in evaluation mode, as torch initialises it."""
+    return _BUILDERS[name](preset).eval()
+
+
+def outline_network(preset: Preset, name: str) -> nn.Module:
+    """The same on the meta device: shapes without numbers, which take no memory."""
+    with torch.device("meta"):
+        return build_network(preset, name)
+
+
+def load_network(path: Path, preset: Preset) -> nn.Module:
+    """The network that the weight file `path` is named for; float32, in evaluation mode.
+
+    Weights that are float32 in the file are mapped into memory, not read.
+
+    Raises:
+        ValueError: as for `read_weights`.
+    """
+    module = outline_network(preset, path.stem)
+    weights = {key: value.float() for key, value in read_weights(path, preset).items()}
+    module.load_state_dict(weights, assign=True)
+    return module
+
+
+def read_weights(path: Path, preset: Preset) -> dict[str, Tensor]:
+    """Weights of the network that the file `path` is named for, mapped; any float type.
+
+    Raises:
+        ValueError: it is damaged, or its keys or shapes are not those of the preset.
+    """
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot load the weights: {error}") from error
+    check_layout(path, weights, outline_network(preset, path.stem).state_dict(), preset)
+    return weights
+
+
+def random_weights(preset: Preset, name: str, seed: int) -> dict[str, Tensor]:
+    """float32 weights of a network, none of them zero, so that no path is silent."""
+    generator = torch.Generator().manual_seed(crc32(f"{name} {seed}".encode()))
+    module = outline_network(preset, name)
+    weights = {key: torch.zeros(value.shape) for key, value in module.named_buffers()}
+    for key, value in module.named_parameters():
+        weights[key] = _random_parameter(key, value.shape, generator)
+    return weights
 
 
 def save_network(module: nn.Module, path: Path) -> None:
     """Write a network's weights to `path` in half precision, all of it or nothing."""
-    weights = {k: v.half().contiguous().cpu() for k, v in module.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(weights, partial)
-    os.replace(partial, path)
+    write_tensors(path, module.state_dict(), half=True)
 
 
-def build_networks(preset: Preset) -> Networks:
-    """Networks of `preset` as torch initialises them."""
-    networks = Networks(
-        text_encoder=ClipText(preset.clip_text),
-        clip_vision=ClipVision(preset.clip_vision),
-        resampler=ImageResampler(preset.resampler),
-        audio_encoder=AudioEncoder(preset.audio),
-        localizer=Localizer(preset.localizer),
-        vae=VAE(preset.vae),
-        generator=UNet(preset.unet_config("generator")),
-        interpolator=UNet(preset.unet_config("interpolator", preset.sampling.temporal)),
+def check_layout(
+    path: Path, found: Mapping[str, Tensor], want: Mapping[str, Tensor], preset: Preset
+) -> None:
+    """Refuse weights whose keys or shapes are not those wanted.
+
+    Raises:
+        ValueError: lists the first ten missing, unexpected and wrongly shaped keys of `path`.
+    """
+    shapes = {
+        key: (tuple(found[key].shape), tuple(want[key].shape)) for key in want if key in found
+    }
+    problems = {
+        "missing": [key for key in want if key not in found],
+        "unexpected": [key for key in found if key not in want],
+        "wrongly shaped": [
+            f"{key} {got} instead of {needed}"
+            for key, (got, needed) in shapes.items()
+            if got != needed
+        ],
+    }
+    lists = [f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys]
+    if lists:
+        raise ValueError(
+            f"{path}: does not fit preset {preset.name!r}: {'; '.join(lists)}; "
+            "choose the preset that the file was written for"
+        )
+
+
+def _first(keys: list[str]) -> str:
+    more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
+    return ", ".join(keys[:_NAMED_KEYS]) + more
+
+
+def _gather(modules: dict[str, Any]) -> Networks:
+    image_encoder = modules.pop("image_encoder")
+    return Networks(
+        clip_vision=image_encoder["clip"], resampler=image_encoder["resampler"], **modules
     )
-    for module in networks.files().values():
-        module.eval()
-    return networks
 
 
 def _random_parameter(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

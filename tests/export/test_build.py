@@ -11,9 +11,9 @@ from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.engines.verification import verify_engine
 from keyvid.export import build, ranges
 from keyvid.export.build import ExportError, build_bundle
-from keyvid.export.source import Source
+from keyvid.export.source import TOKENIZER, Source
 from keyvid.export.stages import STAGES
-from keyvid_ref.weights import load_networks
+from keyvid_ref.weights import NETWORKS, load_networks
 
 
 def contents(folder):
@@ -106,8 +106,8 @@ def test_half_precision_that_overflows_is_refused(tmp_path, source, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro, tmp_path_factory):
-    other = Source.random(micro, 1, tmp_path_factory.mktemp("other"))
+def test_weights_that_another_stage_reads_are_not_exchanged(bundle, micro):
+    other = Source.random(micro, 1)
     with pytest.raises(SettingsError, match=r"vae.safetensors: differs .* --stage vae_decoder"):
         build_bundle(other, bundle, ["vae_encoder"])
 
@@ -127,19 +127,51 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path, source, name):
     assert (tmp_path / "out" / name).read_text() == "mine"
 
 
-def test_missing_weights_are_named(source, tmp_path):
-    folder = shutil.copytree(source.folder, tmp_path / "weights")
-    (folder / "vae.safetensors").unlink()
+@pytest.fixture
+def weights_folder(source, tmp_path):
+    """A folder with the weights of the micro preset and no manifest."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in (*NETWORKS, TOKENIZER):
+        source.write(name, folder)
+    return folder
+
+
+def test_missing_weights_are_named(micro, weights_folder, tmp_path):
+    (weights_folder / "vae.safetensors").unlink()
     with pytest.raises(BundleError, match=r"vae.safetensors: no such file"):
-        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+        build_bundle(Source.open(micro, weights_folder), tmp_path / "out", ["localizer"])
+    assert list(tmp_path.iterdir()) == [weights_folder]
 
 
 @pytest.mark.parametrize("file", ["vae.safetensors", "tokenizer.json"])
-def test_damaged_weights_are_named(source, tmp_path, file):
-    folder = shutil.copytree(source.folder, tmp_path / "weights")
-    (folder / file).write_bytes((folder / file).read_bytes()[:100])
-    with pytest.raises(BundleError, match=r"cannot load the weights|not a tokenizer"):
-        build_bundle(replace(source, folder=folder), tmp_path / "out", ["localizer"])
+def test_damaged_weights_are_named(micro, weights_folder, tmp_path, file):
+    path = weights_folder / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BundleError, match=rf"{path}: (cannot load the weights|not a tokenizer)"):
+        build_bundle(Source.open(micro, weights_folder), tmp_path / "out", ["localizer"])
+    assert list(tmp_path.iterdir()) == [weights_folder]
+
+
+def test_a_large_picture_is_verified_in_small(micro, tmp_path):
+    """The stage has its full size, and no other network is there."""
+    large = Source.random(replace(micro, width=192), 0)
+    large = replace(large, needs=lambda name: ("no such input",) if name != "vae" else ())
+    (report,) = build_bundle(large, tmp_path / "bundle", ["vae_decoder"])
+    assert 0 < report.spec.error < 1e-5
+    graph = Bundle.load(tmp_path / "bundle").graph("vae_decoder")
+    assert graph.inputs["latent"].shape[2:] == (4, 24)
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {
+        "bundle.json", "vae.safetensors", "vae_decoder.onnx",
+    }  # fmt: skip
+
+
+def test_a_small_graph_that_differs_proves_nothing(micro, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "read_nodes", lambda path: [path.name])
+    large = Source.random(replace(micro, width=192), 0)
+    with pytest.raises(ExportError, match="is not the graph that 32x128 pixels give"):
+        build_bundle(large, tmp_path / "bundle", ["vae_decoder"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_half_precision_keeps_in_float32_is_measured(tmp_path, source, monkeypatch):

@@ -4,8 +4,10 @@ import sys
 import pytest
 
 from keyvid.engines.bundle import Bundle
+from keyvid.engines.files import sha256_of
 from keyvid.engines.plans import PlanReport
 from keyvid.export.cli import main
+from keyvid.export.hub import RELEASED
 
 
 @pytest.fixture
@@ -72,6 +74,12 @@ def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, smal
         (["--engine", "cuda"], "unknown engine 'cuda'; valid: tensorrt, tensorrt-streaming"),
         (["--precision", "int8"], "'int8' is not one of 'fp32', 'fp16'"),
         (["--random-weights", "0", "--out", "no/such"], "no: no such folder; create it"),
+        (["--random-weights", "0", "--weights", "."], "--weights and --random-weights exclude"),
+        (["--weights", ".", "--from-hub"], "--weights and released files exclude each other"),
+        (["--preset", "keyvid-512"], "no packaged weights; give --from-hub, released files"),
+        (["--generator", "none.ckpt", "--stage", "generator"], "none.ckpt: no such file; it is"),
+        (["--generator", "none.ckpt", "--stage", "localizer"], "localizer: needs --localizer FILE"),
+        (["--from-hub", "--stage", "localizer"], "which is not among the files known on the Hub"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
@@ -124,3 +132,59 @@ def test_a_failed_verification_exits_with_2(tmp_path, capsys, monkeypatch, small
     assert (code, stdout) == (2, "")
     assert "fp32 allows 1e-12" in stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def published_preset(monkeypatch, published):
+    """Lets --preset keyvid-512 mean the small published preset."""
+    monkeypatch.setattr("keyvid_ref.presets.PRESETS", {"keyvid-512": published})
+
+
+def test_released_files_and_the_hub_make_a_bundle(
+    tmp_path, capsys, published_preset, released, hub
+):
+    """All stages of the released layout, verified, made from what is given and what the Hub has."""
+    for name, (repository, file) in RELEASED.items():
+        hub.files[f"{repository}/{file}"] = released[name].read_bytes()
+    out = tmp_path / "bundle"
+    code, stdout, _ = run(
+        capsys, "--preset", "keyvid-512", "--from-hub", "--localizer", released["localizer"],
+        "--imagebind", released["imagebind"], "--out", out,
+    )  # fmt: skip
+    assert code == 0
+    assert all(float(row.split()[-1]) < 1e-4 for row in stdout.splitlines()[1:-1])
+    bundle = Bundle.load(out)
+    assert (bundle.preset, bundle.weights) == ("keyvid-512", "trained")
+    assert bundle.conditioning.layout == "released"
+    assert bundle.graph("generator").inputs["audio"].shape[2] == 12  # no class token
+    assert {name: spec.sha256 for name, spec in bundle.sources.items()} == {
+        name: sha256_of(path) for name, path in released.items()
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "home"}
+
+
+def test_a_wrong_download_leaves_no_bundle(tmp_path, capsys, published_preset, released, hub):
+    name = "/".join(RELEASED["interpolator"])
+    hub.files[name], hub.stated[name] = released["interpolator"].read_bytes(), 64 * "a"
+    code, stdout, stderr = run(
+        capsys, "--preset", "keyvid-512", "--from-hub", "--stage", "interpolator",
+        "--out", tmp_path / "bundle",
+    )  # fmt: skip
+    assert (code, stdout) == (2, "")
+    assert "the Hub says aaaaaaaaaaaa" in stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "of another preset"])
+def test_a_wrong_checkpoint_leaves_no_bundle(tmp_path, capsys, published_preset, released, damage):
+    path = tmp_path / "interpolator.ckpt"
+    content = released["generator"].read_bytes()
+    path.write_bytes(content[:1000] if damage == "cut off" else content)
+    code, stdout, stderr = run(
+        capsys, "--preset", "keyvid-512", "--interpolator", path, "--stage", "interpolator",
+        "--out", tmp_path / "bundle",
+    )  # fmt: skip
+    assert (code, stdout) == (2, "")
+    assert stderr.count("\n") == 1
+    assert f"keyvid-export: {path}: " in stderr
+    assert list(tmp_path.iterdir()) == [path]

@@ -20,15 +20,15 @@ def doubler(tmp_path):
 
 def test_error_of_each_sample(doubler, capfd):
     samples = [{"x": torch.ones(2, 3)}, {"x": torch.randn(2, 3)}]
-    errors = relative_errors(doubler, lambda x: 2 * x, samples, "y", 1e-4)
+    errors = relative_errors(doubler, lambda: lambda x: 2 * x, samples, "y", 1e-4)
     assert errors == [0, 0]
-    errors = relative_errors(doubler, lambda x: 1.6 * x, samples, "y", 1e-4)
+    errors = relative_errors(doubler, lambda: lambda x: 1.6 * x, samples, "y", 1e-4)
     np.testing.assert_allclose(errors, 0.25, rtol=1e-6)
     assert capfd.readouterr() == ("", "")  # the table of the command stays readable
 
 
 def test_nan_is_no_match(doubler):
     (error,) = relative_errors(
-        doubler, lambda x: 2 * x, [{"x": torch.tensor([[torch.nan] * 3] * 2)}], "y", 1e-4
+        doubler, lambda: lambda x: 2 * x, [{"x": torch.tensor([[torch.nan] * 3] * 2)}], "y", 1e-4
     )
     assert not error <= 1e-4
