@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 _MATRIX_SIZE = {"cuda": 8192, "cpu": 1024}
 
-Call = Callable[[], object]
+Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Candidate:
     """One way to do a case.
 
     Attributes:
-        open: gives the call; raises what says why it cannot be used.
+        open: gives the call, whose result is a tensor; raises what says why it cannot be used.
         dtype: of its matrix products, for the rate that it is compared with.
         uses_torch: whether torch's allocator knows its memory.
     """
@@ -45,7 +46,7 @@ class Case:
 
     Attributes:
         flops: of one call, None where the candidates differ in it.
-        warm_ups: engines allocate in the first call and record in the second.
+        warm_ups: at least one; on a GPU engines allocate in the first call, record in the second.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Row:
     Attributes:
         reason: why there are no numbers, None if there are.
         seconds: median of a call, over `rounds`.
+        error: ||result - that of the first candidate|| / ||that||; None of it, and of whole clips.
         flops_per_second, matmul_flops_per_second: achieved, and by a large product of its type.
         peak_bytes: on a GPU, of torch's allocator, or what an engine takes; on a CPU by how much
             the process grows.
@@ -70,6 +72,7 @@ class Row:
     candidate: str
     reason: str | None = None
     seconds: float | None = None
+    error: float | None = None
     rounds: int = 0
     flops_per_second: float | None = None
     matmul_flops_per_second: float | None = None
@@ -81,12 +84,13 @@ def measure(case: Case, device: torch.device, rounds: int) -> list[Row]:
     calls: dict[str, Call] = {}
     peaks: dict[str, int | None] = {}
     reasons: dict[str, str] = {}
+    results: dict[str, Any] = {}
     for candidate in case.candidates:
         memory = PeakMemory(device, candidate.uses_torch)
         try:
             call = candidate.open()
             for _ in range(case.warm_ups):
-                call()
+                results[candidate.name] = call()
             synchronise(device)
         except Exception as error:  # whatever it is, the others go on
             lines = str(error).strip().splitlines()
@@ -107,8 +111,18 @@ def measure(case: Case, device: torch.device, rounds: int) -> list[Row]:
         typical = median(seconds[name])
         rate = case.flops / typical if case.flops else None
         matmul = rates[candidate.dtype]
-        rows.append(Row(case.name, name, None, typical, rounds, rate, matmul, peaks[name]))
+        error = _relative_error(results, name) if case.flops else None
+        peak = peaks[name]
+        rows.append(Row(case.name, name, None, typical, error, rounds, rate, matmul, peak))
     return rows
+
+
+def _relative_error(results: dict[str, Tensor], name: str) -> float | None:
+    first = next(iter(results))
+    if name == first:
+        return None
+    want, got = (results[key].double().cpu() for key in (first, name))
+    return float((got - want).norm() / want.norm())
 
 
 def time_call(call: Call, device: torch.device) -> float:
@@ -193,9 +207,8 @@ def _process_bytes(key: str) -> int | None:
 
 def format_rows(rows: Sequence[Row]) -> str:
     """A line per row: time, rate, share of the matrix product's rate, memory, or the reason."""
-    lines = [
-        f"{'case':<34} {'variant':<12} {'median':>11} {'TFLOP/s':>8} {'matmul':>7} {'peak':>9}"
-    ]
+    columns = f"{'median':>11} {'TFLOP/s':>8} {'matmul':>7} {'peak':>9} {'error':>8}"
+    lines = [f"{'case':<34} {'variant':<12} {columns}"]
     for row in rows:
         line = f"{row.case:<34} {row.candidate:<12} "
         if row.seconds is None:
@@ -206,5 +219,8 @@ def format_rows(rows: Sequence[Row]) -> str:
             rate = f"{row.flops_per_second / 1e12:.2f}"
             share = f"{row.flops_per_second / row.matmul_flops_per_second:.0%}"
         peak = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB"
-        lines.append(f"{line}{1e3 * row.seconds:>8.1f} ms {rate:>8} {share:>7} {peak:>9}")
+        error = "-" if row.error is None else f"{row.error:.1e}"
+        lines.append(
+            f"{line}{1e3 * row.seconds:>8.1f} ms {rate:>8} {share:>7} {peak:>9} {error:>8}"
+        )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The ways to run a network, and a clip: reference as released, autocast, compiled, engines."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +22,10 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.settings import Settings
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import Preset
-from keyvid_ref.weights import Networks, random_networks
+from keyvid_ref.weights import Networks, random_network, random_networks
 from keyvid_ref.world_text import make_tokenizer
 
+CASES = ("generator", "interpolator", "vae_decoder", "clip")
 _PER_STEP = ("latent", "timestep")  # what changes from call to call in the denoise loop
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -48,24 +49,29 @@ class Bench:
         """What autocast computes in: float16, which CPUs lack, on a GPU."""
         return torch.float16 if self.device.type == "cuda" else torch.bfloat16
 
-    def cases(self, batches: Sequence[int], clip_steps: Sequence[int]) -> Iterator[Case]:
-        """U-Net calls of each batch, the decoder, whole clips; one at a time, to save memory."""
-        networks = random_networks(self.preset, 0)
-        for batch in batches:
-            yield self._call(networks, "generator", Variant(batch))
-            yield self._call(networks, "interpolator", Variant(batch, "windows"))
-        yield self._call(networks, "vae_decoder", Variant())
-        for steps in clip_steps:
-            yield self._clip(networks, steps)
+    def cases(
+        self, chosen: Collection[str], batches: Sequence[int], clip_steps: Sequence[int]
+    ) -> Iterator[Case]:
+        """U-Net calls of each batch, the decoder, whole clips, as `chosen` of `CASES`.
 
-    def _call(self, networks: Networks, name: str, variant: Variant) -> Case:
+        One at a time, with no more networks in memory than it calls.
+        """
+        for name in CASES[:2]:
+            for batch in batches if name in chosen else ():
+                temporal = "windows" if name == "interpolator" else None
+                yield self._call(name, Variant(batch, temporal))
+        if "vae_decoder" in chosen:
+            yield self._call("vae_decoder", Variant())
+        for steps in clip_steps if "clip" in chosen else ():
+            yield self._clip(random_networks(self.preset, 0), steps)
+
+    def _call(self, name: str, variant: Variant) -> Case:
         stage = STAGES[name]
         inputs = known_sample(stage.inputs(self.preset, variant))
-        module = stage.module(networks, variant)
+        module = stage.set_up(random_network(self.preset, stage.weights, 0), variant)
         flops = count_flops(module, stage.call, list(inputs.values()))
 
         def make(mode: "Mode") -> Call:
-            _to_cpu(networks)
             placed = module.to(self.device)
             call = mode.wrap(partial(stage.call, placed))
             on_device = [x.to(self.device) for x in inputs.values()]
@@ -83,7 +89,7 @@ class Bench:
             arrays = {key: x.numpy() for key, x in inputs.items()}
             changing = {key: x for key, x in arrays.items() if key in _PER_STEP or len(arrays) == 1}
             opened.bind(**{key: x for key, x in arrays.items() if key not in changing})
-            return lambda: opened(**changing)
+            return lambda: torch.from_numpy(opened(**changing)[stage.output])
 
         frames = next(iter(inputs.values())).shape[2] if variant.branches else 1
         what = f"{name} {frames} frames x {variant.branches}" if variant.branches else name
@@ -163,12 +169,6 @@ class Mode:
                 return run(*inputs, **named).float()
 
         return wrapped
-
-
-def _to_cpu(networks: Networks) -> None:
-    """Leave the device to the one network that is measured next."""
-    for module in vars(networks).values():
-        module.to("cpu")
 
 
 def _placed(networks: Networks, device: torch.device, mode: Mode) -> Networks:

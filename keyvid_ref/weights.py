@@ -85,11 +85,14 @@ def load_networks(folder: Path, preset: Preset) -> Networks:
 
 def random_networks(preset: Preset, seed: int) -> Networks:
     """Networks of `preset` with the weights of `random_weights`, as float32."""
-    modules = {}
-    for name in NETWORKS:
-        modules[name] = outline_network(preset, name)
-        modules[name].load_state_dict(random_weights(preset, name, seed), assign=True)
-    return _gather(modules)
+    return _gather({name: random_network(preset, name, seed) for name in NETWORKS})
+
+
+def random_network(preset: Preset, name: str, seed: int) -> nn.Module:
+    """A network of `preset` with its `random_weights`, as float32."""
+    module = outline_network(preset, name)
+    module.load_state_dict(random_weights(preset, name, seed), assign=True)
+    return module
 
 
 def build_network(preset: Preset, name: str) -> nn.Module:

@@ -62,7 +62,7 @@ def networks(narrow):
 @pytest.mark.parametrize(("name", "variant"), CASES, ids=[n + v.suffix for n, v in CASES])
 def test_static_proof(narrow, networks, tmp_path, name, variant):
     stage = STAGES[name]
-    module = stage.module(networks, variant)
+    module = stage.set_up(networks.files()[stage.weights], variant)
     save_file({k: v.half() for k, v in module.state_dict().items()}, tmp_path / "w.safetensors")
     generator = torch.Generator().manual_seed(0)
     inputs = {k: spec.random(generator) for k, spec in stage.inputs(narrow, variant).items()}

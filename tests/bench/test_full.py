@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-import gpu
+import full
 import pytest
 import torch
 import variants
@@ -27,7 +27,7 @@ def test_candidates_take_turns_and_failures_have_reasons():
     order = []
 
     def opens(name):
-        return lambda: lambda: order.append(name)
+        return lambda: lambda: order.append(name) or torch.full((2,), 1.0 + 0.5 * (name == "b"))
 
     def fails():
         raise RuntimeError("no such engine\nmore")
@@ -43,6 +43,7 @@ def test_candidates_take_turns_and_failures_have_reasons():
     assert rows[1].reason == "no such engine"
     assert rows[0].flops_per_second == 1000 / rows[0].seconds
     assert rows[0].rounds == 3
+    assert (rows[0].error, rows[2].error) == (None, 0.5)
     text = format_rows(rows)
     assert "not available: no such engine" in text
     assert text.count("\n") == 3
@@ -66,18 +67,18 @@ def micro(monkeypatch):
     Compiling takes minutes here and is torch's own affair: the call itself stands in for it.
     """
     monkeypatch.setattr(torch, "compile", lambda call: call)
-    tiny = gpu.PRESETS["tiny"]
+    tiny = full.PRESETS["tiny"]
     unet = replace(tiny.unet, model_channels=16, channel_mult=(1,), attention_downsampling=(1,))
     preset = replace(tiny, height=32, width=48, unet=replace(unet, head_channels=8))
-    monkeypatch.setitem(gpu.PRESETS, "tiny", preset)
+    monkeypatch.setitem(full.PRESETS, "tiny", preset)
     return preset
 
 
 def test_the_command_on_the_cpu(micro, tmp_path, capsys):
     args = ["--preset", "tiny", "--device", "cpu", "--batch", "1", "--steps", "1", "--rounds", "1",
-            "--engine", "tensorrt", "--json", str(tmp_path / "gpu.json")]  # fmt: skip
-    assert gpu.main(args) == 0
-    content = json.loads((tmp_path / "gpu.json").read_text())
+            "--engine", "tensorrt", "--json", str(tmp_path / "full.json")]  # fmt: skip
+    assert full.main(args) == 0
+    content = json.loads((tmp_path / "full.json").read_text())
     rows = {(row["case"], row["candidate"]): row for row in content["rows"]}
     cases = [
         "generator 12 frames x 1",
@@ -100,10 +101,10 @@ def test_the_command_on_the_cpu(micro, tmp_path, capsys):
 
 def engine_rows(bundle, engine):
     """Rows of the decoder and of a clip, of the engine alone."""
-    bench = variants.Bench(gpu.PRESETS["tiny"], CPU, bundle, [engine])
-    for case in bench.cases([], [1]):
+    bench = variants.Bench(full.PRESETS["tiny"], CPU, bundle, [engine])
+    for case in bench.cases(["vae_decoder", "clip"], [], [1]):
         alone = [candidate for candidate in case.candidates if not candidate.uses_torch]
-        yield from measure(replace(case, candidates=alone, warm_ups=0), CPU, rounds=1)
+        yield from measure(replace(case, candidates=alone, warm_ups=1), CPU, rounds=1)
 
 
 def test_engines_make_calls_and_clips():
@@ -132,14 +133,14 @@ def test_without_its_bundle_an_engine_says_so():
 )
 def test_mistakes_are_one_line(capsys, monkeypatch, args, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert gpu.main(args) == 2
+    assert full.main(args) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.gpu
 def test_full_size_on_a_gpu(tmp_path):
-    """The torch variants; the engines need a bundle, see `python bench/gpu.py --help`."""
-    args = ["--batch", "1", "--steps", "1", "--json", str(tmp_path / "gpu.json")]
-    assert gpu.main(args) == 0
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    """The torch variants; the engines need a bundle, see `python bench/full.py --help`."""
+    args = ["--batch", "1", "--steps", "1", "--json", str(tmp_path / "full.json")]
+    assert full.main(args) == 0
+    rows = json.loads((tmp_path / "full.json").read_text())["rows"]
     assert all(row["seconds"] for row in rows if row["candidate"] == "released")

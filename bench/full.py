@@ -1,8 +1,16 @@
-"""The networks at full size on an NVIDIA GPU: as released, autocast, compiled, CUDA, TensorRT.
+"""The networks at full size: as released, autocast, compiled, and by each engine.
+
+On an NVIDIA GPU:
 
 \b
 keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --engine tensorrt --out full
-python bench/gpu.py --bundle full --json gpu.json
+python bench/full.py --bundle full --json gpu.json
+
+On a CPU, one call of the generator with one branch:
+
+\b
+keyvid-export --preset keyvid-512 --random-weights 0 --stage generator --out full
+python bench/full.py --device cpu --case generator --batch 1 --rounds 1 --bundle full
 """
 
 import json
@@ -15,7 +23,7 @@ from typing import Any
 import click
 import torch
 from calls import Row, format_rows, measure
-from variants import Bench
+from variants import CASES, Bench
 
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.command import run_command
@@ -23,10 +31,12 @@ from keyvid.engines.errors import SettingsError
 from keyvid.runtime.outputs import write_atomic
 from keyvid_ref.presets import PRESETS
 
+_ENGINES = {"cuda": ("cuda", "tensorrt"), "cpu": ("openvino", "onnxruntime")}
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code, see `run_command`."""
-    return run_command(_gpu, "bench/gpu.py", args)
+    return run_command(_full, "bench/full.py", args)
 
 
 @click.command(
@@ -35,17 +45,19 @@ def main(args: Sequence[str] | None = None) -> int:
 )
 @click.option("--preset", default="keyvid-512", show_default=True, help="Size of the model")
 @click.option("--bundle", help="For the engines: of that preset; else they are left out")
-@click.option("--engine", "engines", multiple=True, default=["cuda", "tensorrt"], show_default=True)
-@click.option("--device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]))
+@click.option("--device", default="cuda", show_default=True, type=click.Choice(list(_ENGINES)))
+@click.option("--engine", "engines", multiple=True, help="Default: those for the device")
+@click.option("--case", "chosen", multiple=True, type=click.Choice(CASES), help="Default: all")
 @click.option("--batch", "batches", multiple=True, default=[1, 2, 4], show_default=True, type=int)
 @click.option("--steps", multiple=True, default=[90, 25], show_default=True, type=int)
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of each call")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="File to write as well")
-def _gpu(
+def _full(
     preset: str,
     bundle: str | None,
     engines: tuple[str, ...],
     device: str,
+    chosen: tuple[str, ...],
     batches: tuple[int, ...],
     steps: tuple[int, ...],
     rounds: int,
@@ -57,9 +69,10 @@ def _gpu(
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("torch sees no NVIDIA GPU; take --device cpu --preset tiny for a trial")
     where = torch.device(device)
+    engines = engines or _ENGINES[device]
     bench = Bench(PRESETS[preset], where, Bundle.load(bundle) if bundle else None, engines)
     rows: list[Row] = []
-    for case in bench.cases(batches, steps):
+    for case in bench.cases(chosen or CASES, batches, steps):
         click.echo(case.name, err=True)
         rows += measure(case, where, 1 if case.name.startswith("clip") else rounds)
         if output:  # hours of work are not lost to the last case
