@@ -14,7 +14,7 @@ import click
 import sync_score as score
 from sync import score_generated, write_results
 from sync_make import Recipe, parse_settings
-from sync_report import markdown_table
+from sync_report import markdown_table, number
 from sync_results import Record, read_records
 
 from keyvid.engines.command import run_command
@@ -100,7 +100,7 @@ def _table(runs: dict[str, dict[str, Any]], records: dict[str, list[Record]]) ->
                 f"{pose['at_ms']['83']['f1']:.2f}",
                 f"{difference['at_ms']['83']['f1']:.2f}",
                 _difference(records[_DEFAULT], own, _DIFFERENCE, 83),
-                f"{pose['false_strikes_per_silent_clip'] or 0:.1f}",
+                number(pose["false_strikes_per_silent_clip"], ".1f"),
                 f"{picture['still_psnr_db']:.1f} dB",
                 f"{picture['flicker']:.1f}",
                 f"{picture['motion_energy']:.2f}",

@@ -129,7 +129,7 @@ def _timing_table(summary: dict[str, Any]) -> str:
                     [
                         clips,
                         measure,
-                        _number(scores["median_error_ms"], "+.0f", " ms"),
+                        number(scores["median_error_ms"], "+.0f", " ms"),
                         _two(scores["false_strikes_per_silent_clip"]),
                     ]
                 )
@@ -147,7 +147,7 @@ def _kind_table(summary: dict[str, Any]) -> str:
         row = [kind, scores["event"], str(scores["clips"]), str(scores["events"])]
         for measure in MEASURES:
             generated = scores["generated"][measure]
-            row += [_f1(generated), _number(generated["median_error_ms"], "+.0f", " ms")]
+            row += [_f1(generated), number(generated["median_error_ms"], "+.0f", " ms")]
             if truth:
                 row.append(_f1(scores["true"][measure], interval=False))
         rows.append(row)
@@ -182,16 +182,16 @@ def _picture_table(summary: dict[str, Any]) -> str:
     keyframes, picture = summary["keyframes"] or {}, summary["picture"] or {}
     near = keyframes.get("events_near_a_keyframe")
     rows = [
-        ["events within a frame of a keyframe", _number(near and 100 * near, ".1f", " %")],
+        ["events within a frame of a keyframe", number(near and 100 * near, ".1f", " %")],
         [
             "longest stretch without a keyframe, median clip and worst",
-            f"{_number(keyframes.get('median_longest_gap_s'), '.2f', ' s')}, "
-            f"{_number(keyframes.get('longest_gap_s'), '.2f', ' s')}",
+            f"{number(keyframes.get('median_longest_gap_s'), '.2f', ' s')}, "
+            f"{number(keyframes.get('longest_gap_s'), '.2f', ' s')}",
         ],
-        ["what stands still: PSNR", _number(picture.get("still_psnr_db"), ".1f", " dB")],
-        ["what stands still: flicker", _number(picture.get("flicker"), ".2f", " grey levels")],
+        ["what stands still: PSNR", number(picture.get("still_psnr_db"), ".1f", " dB")],
+        ["what stands still: flicker", number(picture.get("flicker"), ".2f", " grey levels")],
         ["motion energy, 1 as in the true clip", _two(picture.get("motion_energy"))],
-        ["time per clip, median", _number(summary["seconds_per_clip"], ".1f", " s")],
+        ["time per clip, median", number(summary["seconds_per_clip"], ".1f", " s")],
     ]
     return markdown_table(["measure (medians over clips)", "value"], rows)
 
@@ -208,10 +208,10 @@ def _with_interval(value: float, interval: Sequence[float]) -> str:
 
 
 def _two(value: float | None) -> str:
-    return _number(value, ".2f")
+    return number(value, ".2f")
 
 
-def _number(value: float | None, form: str, unit: str = "") -> str:
+def number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
