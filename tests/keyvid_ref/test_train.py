@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from keyvid_ref import PRESETS, load_networks, train, world
 from keyvid_ref import train_unet as unets
-from keyvid_ref.train_data import EncodedClips
+from keyvid_ref.train_data import EncodedClips, has_fast_bfloat16, to_pixels
 
 TINY = PRESETS["tiny"]
 CPU = torch.device("cpu")
@@ -39,6 +39,24 @@ def test_moving_places_move(session: train.Session, encoded: EncodedClips) -> No
     share = moves.reshape(8, 8, 12, 8).mean(axis=(1, 3))  # of the pixels below each latent
     moving = encoded.moving[0].astype(np.float32)
     assert moving[share > 0.5].mean() > 2 * moving[share == 0].mean()
+
+
+def test_each_frame_has_its_own_latent(session: train.Session, encoded: EncodedClips) -> None:
+    """Frames like the one before are encoded once."""
+    frames = to_pixels(session.clips("train").frames[0], CPU)
+    repeated = (frames[1:] == frames[:-1]).flatten(1).all(dim=1)
+    assert 0 < repeated.sum() < len(repeated)
+    with torch.no_grad():
+        latent = session.networks.vae.encode_moments(frames).chunk(2, dim=1)[0]
+    error = (torch.from_numpy(encoded.latent[0].astype(np.float32)) - latent).norm()
+    assert error < 2e-2 * latent.norm()  # bfloat16
+
+
+def test_a_cpu_that_imitates_bfloat16_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, fast in (({"amx_bf16": True}, True), ({"avx512_bf16": False}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert has_fast_bfloat16(CPU) is fast
+    assert has_fast_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("stage", ["generator", "interpolator"])

@@ -42,6 +42,9 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     fit("line", resumed, _line_loss, RECIPE, tmp_path / "parts")
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
     assert abs(whole.weight.item() - 3) < 1e-2
+    finished = _line()
+    fit("line", finished, killed, RECIPE, tmp_path / "parts")  # takes no step, which would raise
+    torch.testing.assert_close(finished.weight, whole.weight, rtol=0, atol=0)
     assert (tmp_path / "whole" / "line.csv").read_text().startswith("step,loss")
 
 
