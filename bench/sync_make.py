@@ -16,11 +16,12 @@ from typing import Any, get_args, get_type_hints
 from unittest.mock import patch
 
 import numpy as np
-from sync_ablations import ABLATIONS, Diffusion
+from sync_ablations import ABLATIONS
 from sync_clips import Scene, Task, make_scene
 
 from keyvid.engines.errors import EngineError, SettingsError
 from keyvid.runtime import Pipeline, Settings
+from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.keyframes import parse_keyframes
 from keyvid.runtime.outputs import write_atomic
 from keyvid.runtime.settings import check_seed, resolve

@@ -9,7 +9,7 @@ interpolator first on short runs of frames, then on whole clips. Each finished p
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import click
@@ -154,20 +154,12 @@ def train_localizer(session: Session) -> None:
 def train_generator(session: Session) -> None:
     """The keyframe generator: what moves counts most at first, then every place as much."""
     unet = session.networks.generator
-
-    def train(name: str, recipe: Recipe, moving_weight: float) -> None:
-        loss, held_out = [
-            unets.generator_loss(
-                session.encoded(split), session.preset, session.device, batch, moving_weight
-            )
-            for split, batch in _batches(_UNET_BATCH)
-        ]
-        fit(name, unet, loss, recipe, session.folder, _validation(held_out))
-
+    loss = partial(unets.generator_loss, preset=session.preset, device=session.device)
     recipe = session.recipe(2400, learning_rate=1.5e-3, beta2=0.95)
-    train("generator_motion", recipe, _MOVING_WEIGHT)
+    weighted = partial(loss, moving_weight=_MOVING_WEIGHT)
+    _fit_unet(session, "generator_motion", unet, weighted, recipe, _UNET_BATCH)
     recipe = session.recipe(1000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
-    train("generator", recipe, 1.0)
+    _fit_unet(session, "generator", unet, loss, recipe, _UNET_BATCH)
 
 
 def train_interpolator(session: Session) -> None:
@@ -176,34 +168,38 @@ def train_interpolator(session: Session) -> None:
     It begins as the generator, which knows the scenes and what moves them.
     """
     preset, device = session.preset, session.device
-
-    def train(
-        name: str, unet: UNet, recipe: Recipe, num_frames: int, batch: int, moving_weight: float
-    ) -> None:
-        loss, held_out = [
-            unets.interpolator_loss(
-                session.encoded(split), preset, device, num_frames, part, moving_weight
-            )
-            for split, part in _batches(batch)
-        ]
-        fit(name, unet, loss, recipe, session.folder, _validation(held_out))
-
-    unet, window = session.networks.interpolator, preset.unet.window
+    clip_loss = partial(
+        unets.interpolator_loss, preset=preset, device=device, num_frames=preset.frames
+    )
+    run_loss = partial(clip_loss, num_frames=preset.unet.window)
+    unet = session.networks.interpolator
     unet.load_state_dict(session.networks.generator.state_dict(), strict=False)
     recipe = session.recipe(1800, learning_rate=1.5e-3, beta2=0.95)
-    train("interpolator_motion", unet, recipe, window, _UNET_BATCH, _MOVING_WEIGHT)
+    weighted = partial(run_loss, moving_weight=_MOVING_WEIGHT)
+    _fit_unet(session, "interpolator_motion", unet, weighted, recipe, _UNET_BATCH)
     recipe = session.recipe(1000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
-    train("interpolator_runs", unet, recipe, window, _UNET_BATCH, 1.0)
+    _fit_unet(session, "interpolator_runs", unet, run_loss, recipe, _UNET_BATCH)
     windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
     windowed.load_state_dict(unet.state_dict())
     recipe = session.recipe(80, learning_rate=2e-4, ema_decay=0.99)
-    train("interpolator", windowed, recipe, preset.frames, 2, 1.0)
+    _fit_unet(session, "interpolator", windowed, clip_loss, recipe, 2)
     unet.load_state_dict(windowed.state_dict())
 
 
-def _batches(size: int) -> tuple[tuple[str, int], ...]:
-    """Samples that this process takes at a time from each split; held-out ones are not shared."""
-    return ("train", parallel.share(size)), ("validation", size)
+def _fit_unet(
+    session: Session,
+    name: str,
+    unet: UNet,
+    make_loss: Callable[..., encoders.Loss],
+    recipe: Recipe,
+    batch: int,
+) -> None:
+    """Train `unet`; its batches are shared by the processes, those it is validated on are not."""
+    loss, held_out = [
+        make_loss(session.encoded(split), batch=size)
+        for split, size in (("train", parallel.share(batch)), ("validation", batch))
+    ]
+    fit(name, unet, loss, recipe, session.folder, _validation(held_out))
 
 
 def _validation(loss: encoders.Loss) -> Callable[[nn.Module], float]:

@@ -8,6 +8,7 @@ that is seen, and some clips have no event.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -73,9 +74,15 @@ class Kind:
 
 
 KINDS = {
-    "hammer": Kind(scenes.draw_hammer, sounds.hammer_sound, "contact", (0.15, 0.21)),
-    "ball": Kind(scenes.draw_ball, sounds.ball_sound, "contact", (0.15, 0.21)),
-    "drum": Kind(scenes.draw_drum, sounds.drum_sound, "contact", (0.15, 0.21)),
+    "hammer": Kind(
+        scenes.draw_hammer, partial(sounds.struck_sound, sounds.BAR), "contact", (0.15, 0.21)
+    ),
+    "ball": Kind(
+        scenes.draw_ball, partial(sounds.struck_sound, sounds.THUMP), "contact", (0.15, 0.21)
+    ),
+    "drum": Kind(
+        scenes.draw_drum, partial(sounds.struck_sound, sounds.MEMBRANE), "contact", (0.15, 0.21)
+    ),
     "shaker": Kind(scenes.draw_shaker, sounds.shaker_sound, "change", (0.12, 0.17)),
     "mouth": Kind(scenes.draw_mouth, sounds.mouth_sound, "change", (0.1, 0.15), paired=True),
     "flower": Kind(scenes.draw_flower, sounds.flower_sound, "change", (0.35, 0.45), 0.4, 1.7),

@@ -29,9 +29,9 @@ class Body:
 
 # Mode ratios: a free bar (Fletcher and Rossing, The Physics of Musical Instruments, 2.15), a
 # bouncing ball's dull thump, an ideal circular membrane (ibid., 3.3).
-_BAR = Body((500, 1400), (1.0, 2.756, 5.404), (0.08, 0.4), 0.0, (0.1, 0.4))
-_THUMP = Body((80, 220), (1.0, 2.1), (0.04, 0.12), 0.5, (0.1, 0.5))
-_MEMBRANE = Body((120, 350), (1.0, 1.594, 2.136, 2.296), (0.08, 0.25), 0.15, (0.2, 0.6))
+BAR = Body((500, 1400), (1.0, 2.756, 5.404), (0.08, 0.4), 0.0, (0.1, 0.4))
+THUMP = Body((80, 220), (1.0, 2.1), (0.04, 0.12), 0.5, (0.1, 0.5))
+MEMBRANE = Body((120, 350), (1.0, 1.594, 2.136, 2.296), (0.08, 0.25), 0.15, (0.2, 0.6))
 
 
 def record(
@@ -49,27 +49,6 @@ def record(
     wet = _reverberate(dry, sample_rate, rng)
     wet *= rng.uniform(0.2, 0.9) / max(np.abs(wet).max(), 1.0)
     return np.clip(wet + _background(num_samples, rng), -1, 1).astype(np.float32)
-
-
-def hammer_sound(
-    events: np.ndarray, num_samples: int, sample_rate: int, rng: np.random.Generator
-) -> np.ndarray:
-    """A bar that rings at each event."""
-    return _struck(_BAR, events, num_samples, sample_rate, rng)
-
-
-def ball_sound(
-    events: np.ndarray, num_samples: int, sample_rate: int, rng: np.random.Generator
-) -> np.ndarray:
-    """A thump at each event."""
-    return _struck(_THUMP, events, num_samples, sample_rate, rng)
-
-
-def drum_sound(
-    events: np.ndarray, num_samples: int, sample_rate: int, rng: np.random.Generator
-) -> np.ndarray:
-    """A membrane that rings at each event."""
-    return _struck(_MEMBRANE, events, num_samples, sample_rate, rng)
 
 
 def shaker_sound(
@@ -128,14 +107,14 @@ def flower_sound(
     return sounding * rng.uniform(0.4, 0.8) * swell * tone / np.abs(tone).max()
 
 
-def _struck(
+def struck_sound(
     body: Body,
     events: np.ndarray,
     num_samples: int,
     sample_rate: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A body that is struck at each event."""
+    """`body`, struck at each event."""
     pitch, decay = rng.uniform(*body.pitch), rng.uniform(*body.decay)
     noise_share = rng.uniform(*body.noise)
     amplitudes = rng.uniform(0.4, 1.0, len(body.modes)) / np.arange(1, len(body.modes) + 1)

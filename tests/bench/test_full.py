@@ -55,9 +55,9 @@ def test_matmul_rate_is_plausible():
 
 def test_peak_memory_sees_what_was_freed():
     memory = PeakMemory(CPU, uses_torch=True)
-    block = torch.ones(64 << 20, dtype=torch.uint8)
+    block = torch.ones(256 << 20, dtype=torch.uint8)  # more than a used heap has left over
     del block
-    assert 32 << 20 < memory.read() < 1 << 30
+    assert 128 << 20 < memory.read() < 1 << 30
 
 
 @pytest.fixture

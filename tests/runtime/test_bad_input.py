@@ -130,7 +130,10 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 OPTIONS: dict[str, tuple[list[str], str]] = {
-    "engine": (["--engine", "gpu"], "unknown engine 'gpu'; valid are auto, .*onnxrun"),
+    "engine": (
+        ["--engine", "gpu"],
+        "unknown engine 'gpu'; valid are auto, tensorrt, cuda, openvino, onnxrun",
+    ),
     "bundle": (["--bundle", "nowhere"], "nowhere: no such folder; .*a packaged bundle: tiny"),
     "bundle file": (["--bundle", "sound.wav"], r"sound\.wav: is no folder"),
     "solver": (["--solver", "euler"], "solver euler: want one of ddim, dpm"),
