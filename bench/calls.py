@@ -4,7 +4,6 @@ What is measured is a `Candidate`, one of several ways to do the same `Case`. On
 used here is reported with its reason.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from keyvid.engines.memory import process_bytes
 
 _MATRIX_SIZE = {"cuda": 8192, "cpu": 1024}
 
@@ -184,7 +185,7 @@ class PeakMemory:
         else:
             with suppress(OSError):  # else the peak is that of the process so far
                 Path("/proc/self/clear_refs").write_text("5")
-            self._start = _process_bytes("VmRSS") or 0
+            self._start = process_bytes() or 0
 
     def read(self) -> int | None:
         """Bytes; None where the system does not say."""
@@ -192,17 +193,8 @@ class PeakMemory:
             if self._uses_torch:
                 return torch.cuda.max_memory_allocated(self._device)
             return max(self._start - torch.cuda.mem_get_info(self._device)[0], 0)
-        peak = _process_bytes("VmHWM")
+        peak = process_bytes("VmHWM")
         return None if peak is None else max(peak - self._start, 0)
-
-
-def _process_bytes(key: str) -> int | None:
-    """A size of this process; Linux says it."""
-    try:
-        found = re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
 
 
 def format_rows(rows: Sequence[Row]) -> str:

@@ -6,15 +6,14 @@ Linux only. VmHWM and not `ru_maxrss`: the latter begins with the size of the pr
 started this one.
 """
 
-import re
 import sys
-from pathlib import Path
 
 import click
 import numpy as np
 
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import open_engine
+from keyvid.engines.memory import process_bytes
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.settings import Settings
 
@@ -43,11 +42,10 @@ def main() -> None:
         run_graph(bundle, engine, *graph)
     else:
         make_clip(bundle, engine)
-    status = Path("/proc/self/status").read_text()
-    kibibytes = re.search(r"VmHWM:\s*(\d+) kB", status)
-    if kibibytes is None:
+    peak = process_bytes("VmHWM")
+    if peak is None:
         raise SystemExit("/proc/self/status holds no VmHWM")
-    click.echo(int(kibibytes[1]) * 1024)
+    click.echo(peak)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from keyvid.engines.errors import BundleError
 from keyvid.engines.files import check_regular, check_sha256, check_size, sha256_of
 from keyvid.engines.typed_json import from_json, parse_json
 
-SCHEMA = 1
+SCHEMA = 2  # 1: each branch had its own copy of the latent
 MANIFEST = "bundle.json"
 PACKAGED = ("tiny",)
 WEIGHTS = ("trained", "random")

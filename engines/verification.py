@@ -21,6 +21,7 @@ from keyvid.engines.engine import EngineChoice, open_engine
 from keyvid.engines.errors import BundleError, EngineError
 from keyvid.engines.files import known_sha256
 from keyvid.engines.gpu import free_bytes
+from keyvid.engines.memory import process_bytes
 
 # Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
 # the order of sums; half precision keeps 11 bits in each of some hundred operations.
@@ -85,13 +86,13 @@ def _verify_graph(
     bundle: Bundle, stage: str, graph: GraphSpec, engine: str, tolerance: float
 ) -> GraphReport:
     inputs = _inputs(graph)
-    host, gpu = _resident_bytes(), _free_gpu_bytes()
+    host, gpu = process_bytes(), _free_gpu_bytes()
     opened = open_engine(
         bundle, stage, engine=engine, branches=graph.branches, temporal=graph.temporal
     )
     try:
         outputs = opened(**inputs)  # the first call allocates
-        host_bytes = _difference(_resident_bytes(), host)
+        host_bytes = _difference(process_bytes(), host)
         gpu_bytes = _difference(gpu, _free_gpu_bytes())
         seconds = []
         for _ in range(_NUM_CALLS):
@@ -180,15 +181,6 @@ def format_reports(reports: list[GraphReport]) -> str:
 
 def _mib(num_bytes: int | None) -> str:
     return "-" if num_bytes is None else f"{num_bytes / 2**20:.0f} MiB"
-
-
-def _resident_bytes() -> int | None:
-    """Resident size of this process; Linux says it."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
 
 
 def _free_gpu_bytes() -> int | None:

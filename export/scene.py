@@ -73,15 +73,15 @@ class Scene:
         index = torch.from_numpy(keyframes).expand(4, -1)
         image = generator_image(conditions.image, index, preset.frames)
         condition = self._first_frame.expand(-1, -1, preset.keyframes, -1, -1)
-        inputs = (
+        audio = generator_audio(conditions.audio, index, preset.frames, preset.layout)
+        return (
             self._noisy(condition),
-            torch.full((4,), self._timestep),
-            torch.cat([conditions.text, image], dim=1),
-            generator_audio(conditions.audio, index, preset.frames, preset.layout),
-            torch.full((4,), preset.keyframe_fps),
-            index,
+            torch.tensor([self._timestep]),
+            torch.cat([conditions.text, image], dim=1)[-branches:],
+            audio[-branches:],
+            torch.tensor([preset.keyframe_fps]),
+            index[:1],
         )
-        return tuple(rows[-branches:] for rows in inputs)
 
     def interpolator_inputs(self, branches: int) -> tuple[Tensor, ...]:
         """Inputs of the interpolator for the last `branches` guidance branches."""
@@ -89,14 +89,14 @@ class Scene:
         is_keyframe = torch.zeros(preset.frames, 1, 1)
         is_keyframe[uniform_keyframes(preset.frames, preset.keyframes)] = 1
         condition = self._first_frame * is_keyframe
-        inputs = (
+        audio = interpolator_audio(conditions.audio, preset.frames, preset.layout)
+        return (
             self._noisy(condition),
-            torch.full((4,), self._timestep),
-            torch.cat([conditions.text, conditions.image], dim=1),
-            interpolator_audio(conditions.audio, preset.frames, preset.layout),
-            torch.full((4,), preset.fps),
+            torch.tensor([self._timestep]),
+            torch.cat([conditions.text, conditions.image], dim=1)[-branches:],
+            audio[-branches:],
+            torch.tensor([preset.fps]),
         )
-        return tuple(rows[-branches:] for rows in inputs)
 
     @property
     def _first_frame(self) -> Tensor:
@@ -109,10 +109,10 @@ class Scene:
         return self._pipeline.encode_conditions(self.image, mel, self._clip.kind)
 
     def _noisy(self, condition: Tensor) -> Tensor:
-        """(4, 2 C, F, h, w): the picture in each frame under noise, beside `condition`."""
+        """(1, 2 C, F, h, w): the picture in each frame under noise, beside `condition`."""
         schedule = noise_schedule(self._preset.dynamic_rescale)
         alpha_bar = schedule.alphas_cumprod[self._timestep]
         clean = schedule.rescale[self._timestep] * self._first_frame
         noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(0))
         noisy = (alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise).float()
-        return torch.cat([noisy, condition], dim=1).expand(4, -1, -1, -1, -1)
+        return torch.cat([noisy, condition], dim=1)

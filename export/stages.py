@@ -70,7 +70,7 @@ class Stage:
 
 
 def _generator_inputs(preset: Preset, variant: Variant) -> dict[str, Input]:
-    index = Input((variant.branches or 1, preset.keyframes), high=preset.frames)
+    index = Input((1, preset.keyframes), high=preset.frames)
     inputs = _unet_inputs(preset, variant, preset.keyframes)
     return {**inputs, "frame_index": index}
 
@@ -85,11 +85,11 @@ def _unet_inputs(preset: Preset, variant: Variant, frames: int) -> dict[str, Inp
     audio_tokens = patches + 1 if preset.layout == "paper" else patches
     channels, height, width = _latent_size(preset)
     return {
-        "latent": Input((batch, 2 * channels, frames, height, width)),
-        "timestep": Input((batch,), high=1000),
+        "latent": Input((1, 2 * channels, frames, height, width)),
+        "timestep": Input((1,), high=1000),
         "context": Input((batch, unet.text_tokens + frames * unet.image_tokens, unet.context_dim)),
         "audio": Input((batch, frames, audio_tokens, unet.audio_dim)),
-        "fps": Input((batch,), high=preset.fps + 1),
+        "fps": Input((1,), high=preset.fps + 1),
     }
 
 
@@ -103,7 +103,7 @@ def _mel_input(mel_bins: int, mel_frames: int) -> dict[str, Input]:
     return {"mel": Input((1, 1, mel_bins, mel_frames))}
 
 
-_BRANCHES = (4, 2, 1)
+_BRANCHES = (4, 3, 2, 1)
 
 STAGES = {
     "text_encoder": Stage(

@@ -2,7 +2,7 @@
 
 "paper" gives a frame the tokens of its own moment. "released" is what the released checkpoints
 were trained with: the tokens of all frames regrouped by the number of frequency patches, so that
-late frames receive sound from before their time.
+late keyframes receive sound from before their time.
 """
 
 import torch

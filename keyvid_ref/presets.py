@@ -12,7 +12,7 @@ from keyvid_ref.vae import VAEConfig
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling defaults; the values here are the released ones (released inference script)."""
+    """Sampling defaults of the released inference script, but for `temporal`: the paper's."""
 
     steps: int = 90
     eta: float = 1.0

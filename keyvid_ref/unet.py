@@ -14,6 +14,7 @@ from keyvid_ref.unet_blocks import (
     TemporalTransformer,
     TemporalWindows,
     Upsample,
+    repeat_rows,
     run_layers,
     sinusoidal_embedding,
 )
@@ -162,25 +163,28 @@ class UNet(nn.Module):
     ) -> Tensor:
         """Predict the velocity.
 
+        B is the number of clips, or of branches of guidance of one clip (n = 1): branches differ
+        in what they are told, so that all before the first cross-attention is computed once.
+
         Args:
-            latent: (B, 2 C, F, H, W) noisy latents, then the concatenated condition.
-            timestep: (B,) diffusion timestep, 0..999.
+            latent: (n, 2 C, F, H, W) noisy latents, then the concatenated condition; n is B or 1.
+            timestep: (n,) diffusion timestep, 0..999.
             context: (B, text_tokens + F image_tokens, context_dim) text, then each frame's image.
             audio: (B, F, N, audio_dim) audio tokens of each frame, any N.
-            fps: (B,) frames per second of the F frames.
-            frame_index: (B, F) index of each frame in the clip; the generator only.
+            fps: (n,) frames per second of the F frames.
+            frame_index: (n, F) index of each frame in the clip; the generator only.
         Returns:
             (B, C, F, H, W).
         """
         config = self.config
-        batch, num_frames = latent.shape[0], latent.shape[2]
-        embedding = self._embed(timestep, fps, frame_index, num_frames)  # (B F, emb_dim)
+        batch, num_frames = context.shape[0], latent.shape[2]
+        embedding = self._embed(timestep, fps, frame_index, num_frames)  # (n F, emb_dim)
         frame_context = self._split_context(context, audio)
         windows = None
         if config.temporal == "windows" and num_frames > config.window:
             windows = TemporalWindows(num_frames, config.window, config.window_stride)
 
-        h = latent.transpose(1, 2).flatten(0, 1)  # (B F, 2 C, H, W)
+        h = latent.transpose(1, 2).flatten(0, 1)  # (n F, 2 C, H, W)
         state = (embedding, frame_context, num_frames, windows)
         skips = []
         for i, block in enumerate(self.input_blocks):
@@ -190,13 +194,14 @@ class UNet(nn.Module):
             skips.append(h)
         h = run_layers(self.middle_block, h, *state)
         for block in self.output_blocks:
-            h = run_layers(block, torch.cat([h, skips.pop()], dim=1), *state)
+            skip = repeat_rows(skips.pop(), len(h))
+            h = run_layers(block, torch.cat([h, skip], dim=1), *state)
         return self.out(h).unflatten(0, (batch, num_frames)).transpose(1, 2)
 
     def _embed(
         self, timestep: Tensor, fps: Tensor, frame_index: Tensor | None, num_frames: int
     ) -> Tensor:
-        """Sum of the embeddings of timestep, fps and frame index, (B F, emb_dim)."""
+        """Sum of the embeddings of timestep, fps and frame index, (n F, emb_dim)."""
         width, dtype = self.config.model_channels, self.audio_proj_2.weight.dtype
 
         def sinusoids(values: Tensor) -> Tensor:

@@ -27,6 +27,11 @@ def sinusoidal_embedding(values: Tensor, dim: int) -> Tensor:
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
 
+def repeat_rows(x: Tensor, rows: int) -> Tensor:
+    """(n, ...) to (rows, ...), all of it again and again: what branches share, for each branch."""
+    return x if len(x) == rows else x.repeat(rows // len(x), *[1] * (x.dim() - 1))
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Multi-head attention of (N, tokens, heads * d) projections, scale d^-1/2."""
 
@@ -53,7 +58,7 @@ class TemporalWindows:
     """Overlapping windows over the frames and the pyramid that fuses them (FreeNoise, 3.2).
 
     A window is made of whole strides, so that both directions are slices and sums of blocks of
-    `stride` frames: engines run these faster than the gather by index that they stand for.
+    `stride` frames, without a gather by index.
     """
 
     def __init__(self, num_frames: int, window: int, stride: int) -> None:
@@ -163,7 +168,10 @@ class FeedForward(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """Self-attention over the pixels of a frame, cross-attention, feed-forward; pre-norm."""
+    """Self-attention over the pixels of a frame, cross-attention, feed-forward; pre-norm.
+
+    With more rows of context than of pixels, the latter are repeated once they have to differ.
+    """
 
     def __init__(self, channels: int, heads: int, context_dim: int) -> None:
         super().__init__()
@@ -176,6 +184,7 @@ class SpatialBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x = x + self.attn1(self.norm1(x))
+        x = repeat_rows(x, len(context.text))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
@@ -214,7 +223,7 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         tokens = self.proj_out(tokens)
-        return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        return repeat_rows(x, len(tokens)) + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class TemporalTransformer(nn.Module):
@@ -306,7 +315,8 @@ class ResidualBlock(nn.Module):
         self.temopral_conv = TemporalConv(out_channels, norm_groups)
 
     def forward(self, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
-        h = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+        embedding = repeat_rows(self.emb_layers(embedding), len(x))
+        h = self.in_layers(x) + embedding[:, :, None, None]
         h = self.skip_connection(x) + self.out_layers(h)
         video = self.temopral_conv(frames_to_video(h, num_frames))
         return video.transpose(1, 2).flatten(0, 1)

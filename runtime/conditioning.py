@@ -59,8 +59,8 @@ def audio_tokens(
 
     Layout "paper": a frame hears the class token and the P frequency patches of its own time.
     Layout "released": the tokens of all frames in a row are cut into groups of P instead of 1 + P.
-    Keyframe t takes group t; the interpolator resizes the groups to the frames, linearly. So late
-    frames hear earlier sound, and the released weights were trained with that.
+    Keyframe t takes group t, so that late ones hear earlier sound; the interpolator resizes the
+    groups to the frames, linearly. The released weights were trained with that.
 
     Args:
         tokens: (1 + P * T, A): class token, then patches, frequency major.

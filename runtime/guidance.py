@@ -52,8 +52,8 @@ def guided_velocity(
 ) -> Velocity:
     """The velocity that the denoise loop asks for, from `batch` branches per network call.
 
-    Inputs that stay the same from step to step are bound once. A last call with too few branches
-    repeats one.
+    Inputs that stay the same from step to step are bound once; what is the same in each branch
+    crosses once for all. A last call with too few branches repeats one.
 
     Args:
         weights: (B,) weight of each branch that is run.
@@ -66,16 +66,16 @@ def guided_velocity(
     calls = [
         {"context": context[part], "audio": audio[part]} for part in branches.reshape(-1, batch)
     ]
-    fixed = {name: np.stack([value] * batch) for name, value in shared.items()}
+    fixed = {name: value[np.newaxis] for name, value in shared.items()}
     if len(calls) == 1:
         fixed |= calls.pop()
         calls.append({})
     unet.bind(**fixed)
 
     def velocity(latent: np.ndarray, timestep: int) -> np.ndarray:
-        noisy = np.repeat(np.concatenate([latent, condition], axis=1), batch, axis=0)
-        timesteps = np.full(batch, timestep, np.int64)
-        outputs = [unet(latent=noisy, timestep=timesteps, **inputs) for inputs in calls]
+        noisy = np.concatenate([latent, condition], axis=1)
+        when = np.array([timestep], np.int64)
+        outputs = [unet(latent=noisy, timestep=when, **inputs) for inputs in calls]
         return combine(np.concatenate(outputs)[: len(weights)], weights, rescale)
 
     return velocity

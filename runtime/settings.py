@@ -21,8 +21,8 @@ class Settings:
         steps: network calls per U-Net, 1..1000.
         eta: 0..1, noise of the "ddim" solver; "dpm" draws none.
         solver: "ddim" or "dpm" (DPM-Solver++(2M)).
-        guidance_image, guidance_text, guidance_audio: scales of both U-Nets, any finite number.
-        guidance_audio_interpolator: audio scale of the interpolator.
+        guidance_image, guidance_text: scales of both U-Nets, any finite number.
+        guidance_audio, guidance_audio_interpolator: audio scale of each U-Net.
         guidance_rescale: 0 (off)..1, how far the spread is pulled back.
         temporal: "windows" or "full", temporal attention of the interpolator.
         cfg_batch: most guidance branches per network call; fewer need less memory.

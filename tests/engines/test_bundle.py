@@ -167,10 +167,10 @@ GRAPH = ("stages", "affine", "graphs", 0)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema", to=2), r"schema 2 is newer .* reads \(1\); install a newer keyvid"),
-        (_set("schema", to=0), "schema is 0, want 1; export it again"),
-        (_set("schema", to=True), "schema is True, want 1"),
-        (lambda content: content.pop("schema"), "schema is None, want 1"),
+        (_set("schema", to=3), r"schema 3 is newer .* reads \(2\); install a newer keyvid"),
+        (_set("schema", to=0), "schema is 0, want 2; export it again"),
+        (_set("schema", to=True), "schema is True, want 2"),
+        (lambda content: content.pop("schema"), "schema is None, want 2"),
         (lambda content: content.pop("sampling"), "key sampling is missing; export it again"),
         (_set("extra", to=1), "unknown key 'extra'; valid are name, preset"),
         (_set("sampling", "ets", to=1), "unknown key 'sampling.ets'; valid are steps, eta"),

@@ -21,16 +21,16 @@ def test_real_inputs_are_what_the_graph_takes(scene, micro, name):
         for spec, value in zip(specs.values(), values, strict=True):
             assert value.shape == spec.shape
             assert value.dtype == (torch.float32 if spec.high is None else torch.int64)
-            assert value.float().std() > 0 or spec.shape in {(2,), (1,)}
+            assert value.numel() == 1 or value.float().std() > 0
             assert spec.high is None or value.max() < spec.high
 
 
 def test_branches_of_a_call_differ(scene):
     with torch.no_grad():
         _, timestep, context, audio, fps, index = scene.generator_inputs(4)
-    assert index.shape == (4, 12)
-    assert timestep.unique().tolist() == [500]
-    assert fps.unique().tolist() == [6]
+    assert index.shape == (1, 12)
+    assert timestep.tolist() == [500]
+    assert fps.tolist() == [6]
     pairs = [(0, 1), (1, 2)]  # image, then text, joins in the context
     assert all(not torch.equal(context[a], context[b]) for a, b in pairs)
     assert torch.equal(audio[1], audio[2])

@@ -50,6 +50,25 @@ def test_interpolator_matches_the_release(filled, parity, fill, relative_error) 
     assert relative_error(out, parity("unet_interpolator")["output"]) < TOLERANCE
 
 
+@pytest.mark.parametrize("attention_downsampling", [(1, 2), (2,)])
+def test_branches_share_what_they_are_not_told_apart_by(attention_downsampling) -> None:
+    torch.manual_seed(0)
+    config = replace(SMALL, attention_downsampling=attention_downsampling, context_dim=16)
+    config = replace(config, text_tokens=3, image_tokens=2, audio_dim=8)
+    unet = UNet(config).eval()
+    latent, context, audio = (
+        torch.randn(*shape) for shape in ((1, 8, 4, 8, 12), (3, 11, 16), (3, 4, 2, 8))
+    )
+    once = (torch.tensor([500]), torch.tensor([6]), torch.tensor([[0, 5, 17, 47]]))
+    timestep, fps, index = (torch.cat([value] * 3) for value in once)
+    with torch.no_grad():
+        shared = unet(latent, once[0], context, audio, *once[1:])
+        repeated = unet(latent.repeat(3, 1, 1, 1, 1), timestep, context, audio, fps, index)
+    assert shared.shape == (3, 4, 4, 8, 12)
+    torch.testing.assert_close(shared, repeated, rtol=1e-5, atol=1e-5)
+    assert (shared[0] - shared[1]).abs().max() > 1e-2
+
+
 def test_full_size_has_the_released_keys() -> None:
     lines = Path(__file__).parents[1].joinpath("fixtures/unet_generator.full_keys.tsv")
     released = dict(line.split("\t") for line in lines.read_text().splitlines())

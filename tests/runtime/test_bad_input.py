@@ -144,7 +144,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "rescale": (["--guidance-rescale", "nan"], "guidance-rescale nan: want a number from 0 to 1"),
     "guidance": (["--guidance-audio", "inf"], "guidance-audio inf: want a finite number"),
     "no number": (["--guidance-text", "much"], "'much' is not a valid float"),
-    "cfg batch": (["--cfg-batch", "3"], "cfg-batch 3: want one of 1, 2, 4"),
+    "cfg batch": (["--cfg-batch", "5"], "cfg-batch 5: want one of 1, 2, 4"),
     "seed": (["--seed", "-1"], "seed -1: want a whole number"),
     "threads": (["--threads", "0"], "0 is not in the range x>=1"),
     "keyframes": (["--keyframes", "best"], "keyframes 'best'"),

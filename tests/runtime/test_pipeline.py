@@ -142,7 +142,7 @@ def test_one_stage_at_a_time_and_all_of_it_reported(animate, bundle, scene, monk
     "options",
     [
         {"settings": Settings(steps=0)},
-        {"settings": Settings(cfg_batch=3)},
+        {"settings": Settings(cfg_batch=5)},
         {"keyframes": "0,1"},
         {"start": -1.0},
     ],

@@ -1,0 +1,52 @@
+"""Memory of this process and of this machine, as Linux states them."""
+
+import re
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+
+
+def process_bytes(key: str = "VmRSS") -> int | None:
+    """A size of this process: "VmRSS" resident now, "VmHWM" at most so far; None if not stated."""
+    return _stated(_PROC / "self/status", rf"{key}:\s*(\d+) kB", 1024)
+
+
+def available_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:
+    """What this process may still take without swapping; None where the system does not say.
+
+    The least of what the machine has and what the control groups (version 2) of the process and
+    those above them leave; file caches count as free.
+    """
+    rooms = [_stated(proc / "meminfo", r"MemAvailable:\s*(\d+) kB", 1024)]
+    path = re.search(r"^0::/(.*)$", _read(proc / "self/cgroup"), re.MULTILINE)
+    if path:
+        group = cgroups / path[1]
+        for folder in (group, *group.parents):
+            rooms.append(_room(folder))
+            if folder == cgroups:
+                break
+    known = [room for room in rooms if room is not None]
+    return min(known, default=None)
+
+
+def _room(group: Path) -> int | None:
+    """What a control group leaves, None if it has no limit."""
+    limit = _stated(group / "memory.max", r"^(\d+)$")
+    used = _stated(group / "memory.current", r"^(\d+)$")
+    if limit is None or used is None:
+        return None
+    cached = _stated(group / "memory.stat", r"^inactive_file (\d+)$") or 0
+    return max(limit - used + cached, 0)
+
+
+def _stated(file: Path, pattern: str, unit: int = 1) -> int | None:
+    found = re.search(pattern, _read(file), re.MULTILINE)
+    return int(found[1]) * unit if found else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

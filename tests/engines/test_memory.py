@@ -1,0 +1,56 @@
+"""What Linux says about memory: of this process, of the machine, of control groups."""
+
+from pathlib import Path
+
+import pytest
+
+from keyvid.engines.memory import available_bytes, process_bytes
+
+GIB = 2**30
+
+
+@pytest.fixture
+def machine(tmp_path: Path):
+    """Folders like /proc and /sys/fs/cgroup: 8 GiB free, the process in the group a/b."""
+    proc, cgroups = tmp_path / "proc", tmp_path / "cgroups"
+    (proc / "self").mkdir(parents=True)
+    (cgroups / "a" / "b").mkdir(parents=True)
+    (proc / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable: {8 * GIB // 1024} kB\n")
+    (proc / "self" / "cgroup").write_text("4:memory:/old\n0::/a/b\n")
+    return proc, cgroups
+
+
+def limit(group: Path, most: str, used: int, cached: int) -> None:
+    (group / "memory.max").write_text(f"{most}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+
+def test_the_machine_is_the_limit_where_no_group_is(machine):
+    assert available_bytes(*machine) == 8 * GIB
+
+
+@pytest.mark.parametrize("folder", ["a/b", "a", "."])
+def test_the_narrowest_group_counts(machine, folder):
+    proc, cgroups = machine
+    limit(cgroups / "a", "max", 3 * GIB, 0)
+    limit(cgroups / folder, str(4 * GIB), 3 * GIB, GIB)
+    assert available_bytes(proc, cgroups) == 2 * GIB  # file caches are given up
+
+
+def test_a_full_group_leaves_nothing(machine):
+    proc, cgroups = machine
+    limit(cgroups / "a", str(GIB), 2 * GIB, 0)
+    assert available_bytes(proc, cgroups) == 0
+
+
+def test_unknown_is_none(tmp_path):
+    assert available_bytes(tmp_path, tmp_path) is None
+
+
+def test_this_process():
+    resident, most = process_bytes(), process_bytes("VmHWM")
+    assert resident is not None
+    assert most is not None
+    assert 1e6 < resident <= most < 1e12
+    assert process_bytes("VmNothing") is None
