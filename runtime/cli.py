@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--solver", help="ddim or dpm" + _BUNDLE_DEFAULT)
 @click.option("--guidance-image", type=float, help="Scale of the picture" + _BUNDLE_DEFAULT)
 @click.option("--guidance-text", type=float, help="Scale of the prompt" + _BUNDLE_DEFAULT)
-@click.option("--guidance-audio", type=float, help="Scale of the sound, keyframes" + _BUNDLE_DEFAULT)
+@click.option("--guidance-audio", type=float, help="Scale of the keyframes' sound" + _BUNDLE_DEFAULT)
 @click.option(
     "--guidance-audio-interpolator",
     type=float,
