@@ -116,12 +116,28 @@ class Check:
 
 
 @dataclass(frozen=True)
+class GraphMemory:
+    """Bytes that a graph needs in float32, told from its shapes.
+
+    Attributes:
+        weights: of all weights.
+        values: most at one time, where attention keeps no scores.
+        scores: what is added where it does.
+    """
+
+    weights: int
+    values: int
+    scores: int
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph of a stage.
 
     Attributes:
         file: name in the bundle.
         inputs, outputs: by tensor name.
+        memory: what it needs, whatever an engine adds.
         branches: guidance branches per call, None for a stage without branches.
         temporal: temporal attention, "full" or "windows", None where there is none.
         check: a call with known outcome, None if it was not verified.
@@ -130,6 +146,7 @@ class GraphSpec:
     file: str
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
+    memory: GraphMemory
     branches: int | None = None
     temporal: str | None = None
     check: Check | None = None

@@ -1,10 +1,45 @@
-"""Memory of this process and of this machine, as Linux states them."""
+"""Memory: what an engine takes for a graph, what this process holds, what the machine has left."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+
+from keyvid.engines.bundle import GraphMemory
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What an engine makes of a graph's own needs, measured (docs/performance.md).
+
+    Attributes:
+        weights: copies of the weights, those that are mapped from a file included.
+        values: memory for the values, in parts of their own.
+        keeps_scores: whether attention writes its scores to memory.
+    """
+
+    weights: float
+    values: float
+    keeps_scores: bool
+
+
+# Engines that take the memory of the machine; on a GPU it is not this one that runs out.
+_FOOTPRINTS = {
+    "openvino": Footprint(2.1, 1.7, False),
+    "openvino-bf16": Footprint(2.1, 1.7, False),  # as float32 at most
+    "onnxruntime": Footprint(2.1, 1.2, True),
+}
+
+
+def engine_bytes(engine: str, graph: GraphMemory) -> int | None:
+    """What the engine takes at most to load and run a graph; None if it runs elsewhere."""
+    footprint = _FOOTPRINTS.get(engine)
+    if footprint is None:
+        return None
+    values = graph.values + (graph.scores if footprint.keeps_scores else 0)
+    return round(footprint.weights * graph.weights + footprint.values * values)
 
 
 def process_bytes(key: str = "VmRSS") -> int | None:

@@ -140,7 +140,7 @@ class _Exporter:
             if ranges:  # half precision is made for TensorRT
                 _check_tensorrt(path)
             inputs = stage.inputs(preset, variant)
-            graph = describe_graph(path.name, variant, inputs, {stage.output: shape})
+            graph = describe_graph(path, variant, inputs, {stage.output: shape})
             if self.verify:
                 error, check = self._verify(stage, variant, weights, path, ranges)
                 graph = replace(graph, check=check)

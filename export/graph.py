@@ -132,7 +132,9 @@ def _store_outside(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> Non
         users, computed_type = list(weight.uses()), weight.dtype
         weight.const_value, weight.dtype = stored[name], stored[name].dtype
         if weight.dtype != computed_type:
+            assert computed_type is not None
             cast = ir.node("Cast", [weight], {"to": computed_type})
+            cast.outputs[0].shape, cast.outputs[0].dtype = weight.shape, computed_type
             for user, index in users:
                 user.replace_input_with(index, cast.outputs[0])
             casts.append(cast)

@@ -14,6 +14,7 @@ from keyvid.engines.bundle import (
     StageSpec,
     TensorSpec,
 )
+from keyvid.export.liveness import graph_memory
 from keyvid.export.source import Source
 from keyvid.export.stages import Input, Variant
 from keyvid_ref.mel import SAMPLE_RATE
@@ -57,16 +58,17 @@ def makers() -> dict[str, str]:
 
 
 def describe_graph(
-    file: str, variant: Variant, inputs: dict[str, Input], outputs: dict[str, tuple[int, ...]]
+    path: Path, variant: Variant, inputs: dict[str, Input], outputs: dict[str, tuple[int, ...]]
 ) -> GraphSpec:
-    """The manifest's entry of a graph; `outputs` gives the shapes."""
+    """The manifest's entry of the graph at `path`; `outputs` gives the shapes."""
     return GraphSpec(
-        file=file,
+        file=path.name,
         inputs={
             name: TensorSpec("float32" if spec.high is None else "int64", spec.shape)
             for name, spec in inputs.items()
         },
         outputs={name: TensorSpec("float32", shape) for name, shape in outputs.items()},
+        memory=graph_memory(path),
         branches=variant.branches,
         temporal=variant.temporal,
     )

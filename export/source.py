@@ -68,16 +68,12 @@ class Source:
 
     @classmethod
     def random(cls, preset: Preset, seed: int) -> "Source":
-        """Random weights in half precision and a tokenizer that fits."""
-
-        def read(name: str) -> dict[str, Tensor]:
-            return {key: x.half() for key, x in random_weights(preset, name, seed).items()}
-
+        """Random float32 weights, as the released ones are, and a tokenizer that fits."""
         text = preset.clip_text
         return cls(
             preset,
             "random",
-            read,
+            lambda name: random_weights(preset, name, seed),
             lambda: make_tokenizer(text.vocab_size, text.context_length),
             seed=seed,
         )

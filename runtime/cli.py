@@ -4,6 +4,7 @@ The pipeline and its libraries are imported when a clip is made, so that `--help
 """
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,19 @@ from keyvid.runtime.outputs import check_output
 
 _FILE = click.Path(path_type=Path)
 _BUNDLE_DEFAULT = " [default: the bundle's]"
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+
+class _Bytes(click.ParamType[int]):
+    """A number of bytes such as 12G, 800M or 2000000000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", str(value).upper())
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is no size; write it as 12G or 800M", param, ctx)
+        return round(float(found[1]) * _UNITS.get(found[2], 1))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -36,7 +50,9 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--solver", help="ddim or dpm" + _BUNDLE_DEFAULT)
 @click.option("--guidance-image", type=float, help="Scale of the picture" + _BUNDLE_DEFAULT)
 @click.option("--guidance-text", type=float, help="Scale of the prompt" + _BUNDLE_DEFAULT)
-@click.option("--guidance-audio", type=float, help="Scale of the keyframes' sound" + _BUNDLE_DEFAULT)
+@click.option(
+    "--guidance-audio", type=float, help="Scale of the sound in keyframes" + _BUNDLE_DEFAULT
+)
 @click.option(
     "--guidance-audio-interpolator",
     type=float,
@@ -46,7 +62,12 @@ def main(args: Sequence[str] | None = None) -> int:
     "--guidance-rescale", type=float, help="Keeps contrast down, 0 to 1" + _BUNDLE_DEFAULT
 )
 @click.option("--temporal", help="Attention over time: windows or full" + _BUNDLE_DEFAULT)
-@click.option("--cfg-batch", type=int, help="Guidance branches per call: fewer take less memory")
+@click.option(
+    "--cfg-batch", type=int, help="Guidance branches per call [default: what the memory allows]"
+)
+@click.option(
+    "--max-memory", type=_Bytes(), help="Memory to take at most, as 12G [default: what is free]"
+)
 @click.option("--bundle", default="tiny", show_default=True, help="Model: a name or a folder")
 @click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")
@@ -63,6 +84,7 @@ def _infer(
     bundle: str,
     engine: str,
     threads: int | None,
+    max_memory: int | None,
     prompt: str,
     start: float,
     seed: int,
@@ -83,7 +105,7 @@ def _infer(
     from keyvid.runtime.report import write_report
     from keyvid.runtime.settings import Settings
 
-    pipeline = Pipeline.load(bundle, engine, threads=threads)
+    pipeline = Pipeline.load(bundle, engine, threads=threads, max_memory=max_memory)
     with _ProgressBars() as progress:
         clip = pipeline(
             image,

@@ -1,16 +1,28 @@
 """The two diffusion stages: keyframes first, then all frames through them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from keyvid.engines.bundle import SamplingDefaults
 from keyvid.runtime.conditioning import Conditions, repeated_first_frame, scattered_keyframes
-from keyvid.runtime.guidance import branch_weights, branches_per_call, guided_velocity
+from keyvid.runtime.guidance import active_branches, guided_velocity
 from keyvid.runtime.noise import standard_noise, window_noise
 from keyvid.runtime.sampling import denoise
 from keyvid.runtime.schedule import SOLVERS
 from keyvid.runtime.stages import StageRunner
+
+UNETS = ("generator", "interpolator")
+
+
+def guidance_scales(sampling: SamplingDefaults, unet: str) -> tuple[float, float, float]:
+    """Scales of image, text and audio for one of `UNETS`."""
+    audio = {
+        "generator": sampling.guidance_audio,
+        "interpolator": sampling.guidance_audio_interpolator,
+    }
+    return sampling.guidance_image, sampling.guidance_text, audio[unet]
 
 
 @dataclass(frozen=True)
@@ -18,15 +30,13 @@ class Diffusion:
     """What both stages share.
 
     Attributes:
-        cfg_batch: most guidance branches per network call, None for as many as there are.
-        has_prompt: without one, the branch with text is the branch without, and one is run.
+        batches: guidance branches per network call, by U-Net.
         rng: draws all noise.
     """
 
     stages: StageRunner
     sampling: SamplingDefaults
-    cfg_batch: int | None
-    has_prompt: bool
+    batches: Mapping[str, int]
     conditions: Conditions
     rng: np.random.Generator
 
@@ -37,7 +47,6 @@ class Diffusion:
             "generator",
             noise=standard_noise(condition.shape, self.rng),
             condition=condition,
-            guidance_audio=self.sampling.guidance_audio,
             keyframes=keyframes,
             fps=np.array(self.stages.bundle.dimensions.keyframe_fps),
             frame_index=keyframes,
@@ -56,7 +65,6 @@ class Diffusion:
             temporal=self.sampling.temporal,
             noise=noise,
             condition=condition,
-            guidance_audio=self.sampling.guidance_audio_interpolator,
             fps=np.array(size.fps),
         )
 
@@ -66,7 +74,6 @@ class Diffusion:
         *,
         noise: np.ndarray,
         condition: np.ndarray,
-        guidance_audio: float,
         keyframes: np.ndarray | None = None,
         temporal: str | None = None,
         **inputs: np.ndarray,
@@ -80,22 +87,18 @@ class Diffusion:
             inputs: what else the network takes, without the batch axis.
         """
         bundle, sampling = self.stages.bundle, self.sampling
-        guidance_text = sampling.guidance_text if self.has_prompt else sampling.guidance_image
-        weights = branch_weights(sampling.guidance_image, guidance_text, guidance_audio)
-        runs = weights != 0
-        runs[-1] = True  # the rescale takes its spread, whatever its weight
-        active = np.flatnonzero(runs)
+        active, weights = active_branches(*guidance_scales(sampling, unet))
         context, audio = self.conditions.per_branch(
             active, bundle.dimensions.frames, bundle.conditioning.layout, keyframes
         )
         make_schedule = SOLVERS[sampling.solver]
         schedule = make_schedule(sampling.steps, sampling.eta, bundle.conditioning.dynamic_rescale)
-        batch = branches_per_call(len(active), bundle.branches(unet), self.cfg_batch)
+        batch = self.batches[unet]
         with self.stages.open(unet, branches=batch, temporal=temporal) as stage:
             velocity = guided_velocity(
                 stage,
                 batch,
-                weights[active],
+                weights,
                 sampling.guidance_rescale,
                 condition=condition,
                 context=context,

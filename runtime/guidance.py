@@ -33,10 +33,35 @@ def combine(velocities: np.ndarray, weights: np.ndarray, rescale: float) -> np.n
     return np.asarray(guided * (rescale * ratio + 1 - rescale))
 
 
-def branches_per_call(active: int, exported: tuple[int, ...], most: int | None) -> int:
-    """The smallest exported batch that takes `active` branches, or as many of them as `most`."""
-    wanted = min(active, most or max(exported), max(exported))
-    return min(size for size in exported if size >= wanted)
+def active_branches(image: float, text: float, audio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `keyvid.runtime.conditioning.BRANCHES` have to be run, and their weights.
+
+    Returns:
+        (B,) int64 ascending and (B,) float64. The last branch is always among them: the rescale
+        takes its spread, whatever its weight.
+    """
+    weights = branch_weights(image, text, audio)
+    active = np.flatnonzero([*(weights[:-1] != 0), True])
+    return active, weights[active]
+
+
+def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> tuple[int, ...]:
+    """Branches per network call that suit `active` ones, the best first.
+
+    Args:
+        exported: batches that there are graphs for.
+        wanted: the most at a time; None for those with the fewest branches in vain, the largest
+            of them and then ever smaller ones.
+    """
+    most = min(active, wanted or max(exported), max(exported))
+    best = min(size for size in exported if size >= most)
+    if wanted:
+        return (best,)
+    sizes: list[int] = []
+    for size in sorted(exported, key=lambda size: (-active % size, -size)):
+        if size <= min(sizes, default=best):
+            sizes.append(size)
+    return tuple(sizes)
 
 
 def guided_velocity(

@@ -1,12 +1,13 @@
 """From an image and a sound to a video."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import numpy as np
 
 from keyvid.engines.bundle import Bundle, SamplingDefaults
 from keyvid.engines.engine import EngineChoice, choose_engine
+from keyvid.runtime.budget import choose_batches
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.encoding import decode, encode_conditions, encode_first_frame, score_motion
 from keyvid.runtime.keyframes import parse_keyframes, select_keyframes
@@ -29,6 +30,7 @@ class Clip:
         keyframes: (K,) int64 frames that were generated first.
         motion: (T,) float32 motion that the sound calls for, as the localizer scores it.
         timings: seconds per stage, loading included.
+        batches: guidance branches per network call, by U-Net.
         bundle, engine, prompt, seed, settings: what it was made with.
     """
 
@@ -38,6 +40,7 @@ class Clip:
     keyframes: np.ndarray
     motion: np.ndarray
     timings: dict[str, float]
+    batches: dict[str, int]
     bundle: str
     engine: str
     prompt: str
@@ -52,10 +55,17 @@ class Clip:
 class Pipeline:
     """Makes clips with the networks of one bundle; see `load`."""
 
-    def __init__(self, bundle: Bundle, engine: EngineChoice, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: EngineChoice,
+        threads: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.threads = threads
+        self.max_memory = max_memory
 
     @classmethod
     def load(
@@ -64,14 +74,16 @@ class Pipeline:
         engine: str = "auto",
         *,
         threads: int | None = None,
+        max_memory: int | None = None,
     ) -> "Pipeline":
         """A pipeline on the bundle at a path, or the packaged one of that name.
 
         Args:
             engine: "auto" for the fastest that works here, or a name that `keyvid-doctor` lists.
             threads: CPU threads per stage, None for the engine's own choice.
+            max_memory: bytes that the process may take on a CPU, None for what is free.
         """
-        return cls(Bundle.load(bundle), choose_engine(engine), threads)
+        return cls(Bundle.load(bundle), choose_engine(engine), threads, max_memory)
 
     def __call__(
         self,
@@ -106,6 +118,15 @@ class Pipeline:
         picture = load_image(image, size.height, size.width)
         seconds = size.frames / size.fps
         sound = load_sound(audio, seconds, start)
+        # Without a prompt the branch with text is the branch without: no weight, not run.
+        guided = sampling if prompt else replace(sampling, guidance_text=sampling.guidance_image)
+        batches = choose_batches(
+            self.bundle,
+            self.engine.name,
+            guided,
+            cfg_batch=settings.cfg_batch,
+            max_memory=self.max_memory,
+        )
 
         stages = StageRunner(self.bundle, self.engine.name, self.threads, progress)
         mono = to_mono(sound, size.sample_rate, seconds)
@@ -115,7 +136,7 @@ class Pipeline:
             indices = select_keyframes(motion, size.keyframes)
         conditions = encode_conditions(stages, picture, prompt, mel)
         first_frame = encode_first_frame(stages, picture, rng)
-        diffusion = Diffusion(stages, sampling, settings.cfg_batch, bool(prompt), conditions, rng)
+        diffusion = Diffusion(stages, guided, batches, conditions, rng)
         keyframe_latents = diffusion.generate_keyframes(first_frame, indices)
         latents = diffusion.interpolate(keyframe_latents, indices)
         frames = decode(stages, latents)
@@ -127,6 +148,7 @@ class Pipeline:
             keyframes=indices,
             motion=motion,
             timings=stages.seconds,
+            batches=batches,
             bundle=self.bundle.name,
             engine=self.engine.name,
             prompt=prompt,

@@ -38,6 +38,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "seed": clip.seed,
         "settings": asdict(clip.settings),
         "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
+        "cfg_batch": clip.batches,
         "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],

@@ -25,7 +25,7 @@ class Settings:
         guidance_audio, guidance_audio_interpolator: audio scale of each U-Net.
         guidance_rescale: 0 (off)..1, how far the spread is pulled back.
         temporal: "windows" or "full", temporal attention of the interpolator.
-        cfg_batch: most guidance branches per network call; fewer need less memory.
+        cfg_batch: most guidance branches per network call, None for what the memory allows.
     """
 
     steps: int | None = None

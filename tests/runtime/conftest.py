@@ -13,6 +13,7 @@ from keyvid.engines.bundle import (
     Conditioning,
     Dimensions,
     FileSpec,
+    GraphMemory,
     GraphSpec,
     SamplingDefaults,
     StageSpec,
@@ -61,7 +62,10 @@ def write_hollow_bundle(folder: Path) -> None:
     """A bundle that loads; its one graph is no graph."""
     folder.mkdir()
     (folder / "unet.onnx").write_bytes(b"not a graph")
-    graphs = tuple(GraphSpec("unet.onnx", {}, {}, branches, "full") for branches in (4, 2, 1))
+    graphs = tuple(
+        GraphSpec("unet.onnx", {}, {}, GraphMemory(0, branches, 0), branches, "full")
+        for branches in (4, 2, 1)
+    )
     bundle = Bundle(
         path=folder,
         name="hollow",
@@ -90,6 +94,7 @@ def clip() -> Clip:
         sound=Sound(audio.astype(np.float32)[:, None], 16_000),
         keyframes=np.array([0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46]),
         motion=np.linspace(0, 1, 48, dtype=np.float32),
+        batches={"generator": 2, "interpolator": 1},
         timings={"generator": 1.25, "interpolator": 2.5},
         bundle="hollow",
         engine="onnxruntime",

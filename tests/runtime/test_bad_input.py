@@ -146,6 +146,12 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "no number": (["--guidance-text", "much"], "'much' is not a valid float"),
     "cfg batch": (["--cfg-batch", "5"], "cfg-batch 5: want one of 1, 2, 4"),
     "seed": (["--seed", "-1"], "seed -1: want a whole number"),
+    "memory": (["--max-memory", "much"], "'much' is no size; write it as 12G or 800M"),
+    "no memory": (["--max-memory", "0G"], "'0G' is no size"),
+    "too little memory": (
+        ["--bundle", "tiny", "--engine", "onnxruntime", "--max-memory", "1M"],
+        r"text_encoder: takes \d\.\d GB of memory, max-memory is 1 MB; raise it",
+    ),
     "threads": (["--threads", "0"], "0 is not in the range x>=1"),
     "keyframes": (["--keyframes", "best"], "keyframes 'best'"),
     "keyframes beyond": (["--keyframes", "0,1,2,3,4,5,6,7,8,9,10,48"], "keyframes '0,1"),

@@ -27,9 +27,9 @@ def calls(workplace: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[
     """Stands in for loading and sampling: what the pipeline was asked for, `clip` in return."""
     asked: list[dict[str, Any]] = []
 
-    def load(bundle: str, engine: str, *, threads: int | None) -> Pipeline:
-        asked.append({"bundle": bundle, "engine": engine, "threads": threads})
-        return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), threads)
+    def load(bundle: str, engine: str, **limits: int | None) -> Pipeline:
+        asked.append({"bundle": bundle, "engine": engine, **limits})
+        return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), **limits)
 
     def sample(self: Pipeline, image: Path, audio: Path, **options: Any) -> Clip:
         progress = options.pop("progress")
@@ -60,7 +60,7 @@ def test_result_beside_where_the_user_stands(
 def test_defaults(calls: list[dict[str, Any]]) -> None:
     assert cli.main(["picture.png", "sound.wav"]) == 0
     assert calls == [
-        {"bundle": "tiny", "engine": "auto", "threads": None},
+        {"bundle": "tiny", "engine": "auto", "threads": None, "max_memory": None},
         {
             "image": Path("picture.png"),
             "audio": Path("sound.wav"),
@@ -80,11 +80,12 @@ def test_every_option_arrives(
         "-o out.mp4 --prompt hammer --seed 5 --steps 10 --eta 0.5 --solver dpm --guidance-image 1.5"
         " --guidance-text 2.5 --guidance-audio 3.5 --guidance-audio-interpolator 4.5"
         " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 1.25"
-        " --engine openvino --bundle hollow --cfg-batch 2 --threads 3"
+        " --engine openvino --bundle hollow --cfg-batch 2 --threads 3 --max-memory 1.5G"
     )
     assert cli.main(["picture.png", "sound.wav", *options.split()]) == 0
     assert capsys.readouterr().out == "out.mp4\n"
-    assert calls[0] == {"bundle": "hollow", "engine": "openvino", "threads": 3}
+    limits = {"threads": 3, "max_memory": 1_500_000_000}
+    assert calls[0] == {"bundle": "hollow", "engine": "openvino", **limits}
     settings = Settings(
         steps=10,
         eta=0.5,
@@ -105,6 +106,14 @@ def test_every_option_arrives(
         "keyframes": "uniform",
         "start": 1.25,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("12G", 12e9), ("12gb", 12e9), ("800M", 8e8), ("64K", 64e3), ("123", 123)]
+)
+def test_sizes_as_people_write_them(calls: list[dict[str, Any]], text: str, size: float) -> None:
+    assert cli.main(["picture.png", "sound.wav", "--max-memory", text]) == 0
+    assert calls[0]["max_memory"] == size
 
 
 def test_report_and_plot(calls: list[dict[str, Any]]) -> None:

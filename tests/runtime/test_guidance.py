@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from keyvid.runtime.guidance import branch_weights, branches_per_call, combine, guided_velocity
+from keyvid.runtime.guidance import (
+    active_branches,
+    batch_sizes,
+    branch_weights,
+    combine,
+    guided_velocity,
+)
 from keyvid_ref.pipeline import guide
 
 SHAPE = (4, 2, 3, 4, 5)
@@ -38,21 +44,40 @@ def test_one_branch_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("active", "exported", "most", "batch"),
+    ("active", "exported", "wanted", "sizes"),
     [
-        (4, (1, 2, 4), None, 4),
-        (3, (1, 2, 4), None, 4),
-        (3, (1, 2, 3, 4), None, 3),
-        (2, (1, 2, 4), None, 2),
-        (1, (1, 2, 4), None, 1),
-        (2, (1, 2, 4), 4, 2),
-        (4, (1, 2, 4), 2, 2),
-        (3, (1, 2, 4), 1, 1),
-        (4, (1, 2), None, 2),
+        (4, (1, 2, 3, 4), None, (4, 2, 1)),
+        (3, (1, 2, 3, 4), None, (3, 1)),
+        (3, (1, 2, 4), None, (1,)),
+        (2, (1, 2, 4), None, (2, 1)),
+        (1, (1, 2, 4), None, (1,)),
+        (4, (1, 2), None, (2, 1)),
+        (2, (1, 2, 4), 4, (2,)),
+        (4, (1, 2, 4), 2, (2,)),
+        (3, (1, 2, 4), 1, (1,)),
+        (3, (1, 2, 4), 3, (4,)),
     ],
 )
-def test_branches_per_call(active, exported, most, batch):
-    assert branches_per_call(active, exported, most) == batch
+def test_batch_sizes(active, exported, wanted, sizes):
+    assert batch_sizes(active, exported, wanted) == sizes
+
+
+@pytest.mark.parametrize(
+    ("scales", "active"),
+    [
+        ((2, 7.5, 9), [0, 1, 2, 3]),
+        ((2, 2, 9), [0, 2, 3]),
+        ((2, 7.5, 7.5), [0, 1, 3]),
+        ((1, 1, 2.5), [2, 3]),
+        ((1, 1, 1), [3]),
+        ((1, 1, 0), [2, 3]),  # the last has no weight, but its spread counts
+    ],
+)
+def test_branches_without_weight_are_not_run(scales, active):
+    branches, weights = active_branches(*scales)
+    assert branches.tolist() == active
+    assert weights.tolist() == branch_weights(*scales)[active].tolist()
+    assert weights.sum() == pytest.approx(1)
 
 
 class RecordedUNet:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import Bundle, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.bundle import Bundle, GraphMemory, GraphSpec, SamplingDefaults, StageSpec
 from keyvid.engines.errors import SettingsError
 from keyvid.runtime.settings import Settings, check_seed, resolve
 
@@ -11,7 +11,9 @@ DEFAULTS = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
 
 
 def make_bundle() -> Bundle:
-    graphs = tuple(GraphSpec(f"b{size}", {}, {}, branches=size) for size in (4, 2, 1))
+    graphs = tuple(
+        GraphSpec(f"b{size}", {}, {}, GraphMemory(0, 0, 0), branches=size) for size in (4, 2, 1)
+    )
     unet = StageSpec("fp32", graphs)
     return Bundle(
         path=Path("none"),

@@ -1,0 +1,81 @@
+"""Guidance branches per network call: as many as the memory allows, said before work starts."""
+
+import logging
+from collections.abc import Iterator
+
+from keyvid.engines.bundle import Bundle, GraphSpec, SamplingDefaults
+from keyvid.engines.errors import SettingsError
+from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
+from keyvid.runtime.diffusion import UNETS, guidance_scales
+from keyvid.runtime.guidance import active_branches, batch_sizes
+
+log = logging.getLogger(__name__)
+
+
+def choose_batches(
+    bundle: Bundle,
+    engine: str,
+    sampling: SamplingDefaults,
+    *,
+    cfg_batch: int | None = None,
+    max_memory: int | None = None,
+) -> dict[str, int]:
+    """Branches per network call of each U-Net, so that a clip with `sampling` fits in memory.
+
+    Stages are open one at a time, so that each has to fit by itself.
+
+    Args:
+        cfg_batch: the most that may go together; None leaves it to the memory.
+        max_memory: bytes that this process may take, None for what is free.
+    Raises:
+        SettingsError: a stage does not fit; says how much it takes.
+    """
+    held = process_bytes() or 0
+    free = available_bytes()
+    room = max_memory if max_memory is not None or free is None else held + free
+    batches: dict[str, int] = {}
+    for stage in bundle.stages:
+        graphs = list(_graphs(bundle, stage, sampling, cfg_batch))
+        needs = [held + (engine_bytes(engine, graph.memory) or 0) for graph in graphs]
+        fits = [room is None or needed <= room for needed in needs]
+        if room is not None and not any(fits):
+            is_asked = max_memory is not None
+            raise SettingsError(_refusal(stage, graphs[-1], needs[-1], room, is_asked=is_asked))
+        taken = fits.index(True)
+        graph = graphs[taken]
+        log.info("%s: at most %s of memory", graph.file, _bytes(needs[taken]))
+        if graph.branches is not None:
+            batches[stage] = graph.branches
+        if taken:
+            log.warning("%s: %s, more do not fit in memory", stage, _branches(graph))
+    return batches
+
+
+def _graphs(
+    bundle: Bundle, stage: str, sampling: SamplingDefaults, cfg_batch: int | None
+) -> Iterator[GraphSpec]:
+    """The graphs of a stage that could be taken, the best first."""
+    if stage not in UNETS:
+        yield bundle.graph(stage)
+        return
+    active, _ = active_branches(*guidance_scales(sampling, stage))
+    temporal = sampling.temporal if stage == "interpolator" else None
+    for branches in batch_sizes(len(active), bundle.branches(stage), cfg_batch):
+        yield bundle.graph(stage, branches=branches, temporal=temporal)
+
+
+def _refusal(stage: str, graph: GraphSpec, needed: int, room: int, *, is_asked: bool) -> str:
+    """What to say when a stage does not fit, bytes of the whole process."""
+    what = f" with {_branches(graph)}" if graph.branches else ""
+    found = f"max-memory is {_bytes(room)}" if is_asked else f"{_bytes(room)} are free"
+    advice = "raise it" if is_asked else "end other programs, or try all the same with --max-memory"
+    fewer = ", lower --cfg-batch" if (graph.branches or 1) > 1 else ""
+    return f"{stage}: takes {_bytes(needed)} of memory{what}, {found}; {advice}{fewer}"
+
+
+def _branches(graph: GraphSpec) -> str:
+    return f"{graph.branches} guidance branch{'' if graph.branches == 1 else 'es'} a call"
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.0f} MB"

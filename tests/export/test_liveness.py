@@ -1,0 +1,70 @@
+"""What a graph needs in memory, by hand and against ONNX Runtime's own view of the shapes."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from keyvid.engines.bundle import GraphMemory
+from keyvid.export.liveness import graph_memory
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+@pytest.fixture
+def save(tmp_path):
+    """`save(nodes, weights, **values)`: a graph from "x" to "y"; shapes of all its values."""
+
+    def write(nodes, weights=(), **shapes):
+        values = {name: helper.make_tensor_value_info(name, FLOAT, s) for name, s in shapes.items()}
+        graph = helper.make_graph(
+            nodes,
+            "graph",
+            [values.pop("x")],
+            [values.pop("y")],
+            [helper.make_tensor(name, kind, [n], [0.0] * n) for name, kind, n in weights],
+            value_info=list(values.values()),
+        )
+        path = tmp_path / "graph.onnx"
+        onnx.save(helper.make_model(graph), path)
+        return path
+
+    return write
+
+
+def node(kind, inputs, output):
+    return helper.make_node(kind, inputs.split(), [output])
+
+
+def test_values_die_with_their_last_use(save):
+    nodes = [node("Relu", "x", "a"), node("Relu", "a", "b"), node("Add", "b b", "y")]
+    path = save(nodes, x=[100], a=[100], b=[100], y=[100])
+    assert graph_memory(path) == GraphMemory(0, 800, 0)  # never three at a time; inputs are lent
+
+
+def test_a_skip_connection_stays(save):
+    nodes = [node("Relu", "x", "a"), node("Relu", "a", "b"), node("Relu", "b", "c")]
+    path = save([*nodes, node("Add", "a c", "y")], x=[100], a=[100], b=[100], c=[100], y=[100])
+    assert graph_memory(path) == GraphMemory(0, 1200, 0)
+
+
+def test_a_view_takes_no_memory_and_keeps_what_it_shows(save):
+    nodes = [
+        node("Relu", "x", "a"),
+        node("Squeeze", "a", "view"),
+        node("Relu", "x", "b"),
+        node("Add", "view b", "y"),
+    ]
+    path = save(nodes, x=[1, 100], a=[1, 100], view=[100], b=[1, 100], y=[1, 100])
+    assert graph_memory(path) == GraphMemory(0, 1200, 0)
+
+
+def test_scores_are_told_apart(save):
+    nodes = [node("MatMul", "x x", "s"), node("Softmax", "s", "p"), node("MatMul", "p x", "y")]
+    path = save(nodes, x=[10, 10], s=[10, 10], p=[10, 10], y=[10, 10])
+    assert graph_memory(path) == GraphMemory(0, 400, 400)
+
+
+def test_half_precision_counts_as_what_it_becomes(save):
+    nodes = [helper.make_node("Cast", ["w"], ["v"], to=FLOAT), node("Add", "x v", "y")]
+    path = save(nodes, [("w", HALF, 50)], x=[50], v=[50], y=[50])
+    assert graph_memory(path) == GraphMemory(200, 200, 0)  # the cast weight is no value

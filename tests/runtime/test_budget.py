@@ -1,0 +1,137 @@
+"""How many guidance branches go together: as many as the memory allows, else a number."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keyvid.engines.bundle import Bundle, GraphMemory, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.errors import SettingsError
+from keyvid.runtime import budget
+
+GB = 10**9
+FOUR = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 8.0, 9.0, 0.7, "windows")
+THREE = replace(FOUR, guidance_text=FOUR.guidance_image)  # without a prompt
+HELD = GB // 2
+
+
+def make_bundle(exported=(4, 3, 2, 1)) -> Bundle:
+    """Values of 1 GB a branch and weights of 1 GB; the interpolator takes three times as much."""
+
+    def graph(name: str, branches: int | None, size: int, temporal: str | None = None) -> GraphSpec:
+        memory = GraphMemory(GB, (branches or 1) * size * GB, 0)
+        return GraphSpec(f"{name}.b{branches}", {}, {}, memory, branches, temporal)
+
+    generator = [graph("generator", branches, 1) for branches in exported]
+    interpolator = [
+        graph("interpolator", branches, size, temporal)
+        for temporal, size in (("windows", 3), ("full", 30))
+        for branches in exported
+    ]
+    stages = {
+        "vae_encoder": [graph("vae_encoder", None, 1)],
+        "generator": generator,
+        "interpolator": interpolator,
+    }
+    return Bundle(
+        path=Path("none"),
+        name="none",
+        preset="tiny",
+        weights="random",
+        makers={},
+        dimensions=None,  # type: ignore[arg-type]
+        conditioning=None,  # type: ignore[arg-type]
+        sampling=FOUR,
+        stages={name: StageSpec("fp32", tuple(graphs)) for name, graphs in stages.items()},
+        files={},
+    )
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """An engine that takes what the graph needs, and `machine(n)` GB that are free."""
+    monkeypatch.setattr(budget, "engine_bytes", lambda _, memory: memory.weights + memory.values)
+    monkeypatch.setattr(budget, "process_bytes", lambda: HELD)
+
+    def free(gigabytes: float | None) -> None:
+        num_bytes = None if gigabytes is None else round(gigabytes * GB)
+        monkeypatch.setattr(budget, "available_bytes", lambda: num_bytes)
+
+    free(1000)
+    return free
+
+
+def choose(sampling=FOUR, exported=(4, 3, 2, 1), **limits) -> dict[str, int]:
+    return budget.choose_batches(make_bundle(exported), "openvino", sampling, **limits)
+
+
+def test_all_at_once_where_there_is_memory(machine):
+    assert choose() == {"generator": 4, "interpolator": 4}
+    assert choose(THREE) == {"generator": 3, "interpolator": 3}
+    machine(None)  # nobody knows
+    assert choose() == {"generator": 4, "interpolator": 4}
+
+
+@pytest.mark.parametrize(
+    ("free", "batches"), [(13, (4, 4)), (12.9, (4, 2)), (7, (4, 2)), (6.9, (4, 1)), (4, (2, 1))]
+)
+def test_fewer_at_a_time_where_there_is_less(machine, free, batches):
+    machine(free)
+    assert tuple(choose().values()) == batches
+
+
+def test_what_a_limit_leaves_counts_with_what_is_held(machine):
+    machine(1)  # a limit that is asked for is trusted
+    assert tuple(choose(max_memory=13 * GB + HELD).values()) == (4, 4)
+    assert tuple(choose(max_memory=13 * GB).values()) == (4, 2)
+
+
+def test_branches_are_not_run_in_vain(machine):
+    machine(9)  # two at a time would run four of the three
+    assert choose(THREE)["interpolator"] == 1
+    machine(10)
+    assert choose(THREE)["interpolator"] == 3
+    assert choose(THREE, exported=(4, 2, 1))["generator"] == 1
+
+
+def test_a_wish_is_kept_or_refused(machine):
+    assert choose(cfg_batch=2) == {"generator": 2, "interpolator": 2}
+    machine(6)
+    with pytest.raises(
+        SettingsError,
+        match=r"^interpolator: takes 7\.5 GB of memory with 2 guidance branches a call, "
+        r"6\.5 GB are free; end other programs, .* lower --cfg-batch$",
+    ):
+        choose(cfg_batch=2)
+
+
+def test_too_little_is_refused_with_the_number(machine):
+    with pytest.raises(
+        SettingsError,
+        match=r"^interpolator: takes 4\.5 GB of memory with 1 guidance branch a call, "
+        r"max-memory is 4\.4 GB; raise it$",
+    ):
+        choose(max_memory=round(4.4 * GB))
+    machine(1)
+    with pytest.raises(SettingsError, match=r"^vae_encoder: takes 2\.5 GB of memory, 1\.5 GB are"):
+        choose()
+
+
+def test_the_temporal_mode_counts(machine):
+    machine(31)
+    assert choose(replace(FOUR, temporal="full"))["interpolator"] == 1
+
+
+def test_a_gpu_engine_is_not_limited(monkeypatch, machine):
+    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+    machine(0)
+    assert choose() == {"generator": 4, "interpolator": 4}
+
+
+def test_the_choice_is_logged(caplog):
+    caplog.set_level(logging.INFO, "keyvid")
+    choose(max_memory=8 * GB)
+    assert "interpolator.b2: at most 7.5 GB of memory" in caplog.text
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warnings == ["interpolator: 2 guidance branches a call, more do not fit in memory"]
