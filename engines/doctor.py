@@ -53,7 +53,8 @@ def _doctor(as_json: bool, verify: bool, bundle: str, engine: str) -> None:
     ~/.cache/keyvid/engines; exit 2 if it is too far off.
     """
     if verify:
-        _verify(Bundle.load(bundle), choose_engine(engine), as_json)
+        loaded = Bundle.load(bundle)
+        _verify(loaded, choose_engine(engine, loaded), as_json)
         return
     findings = examine()
     click.echo(json.dumps(findings, indent=2) if as_json else format_table(findings))

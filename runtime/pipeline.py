@@ -83,7 +83,8 @@ class Pipeline:
             threads: CPU threads per stage, None for the engine's own choice.
             max_memory: bytes that the process may take on a CPU, None for what is free.
         """
-        return cls(Bundle.load(bundle), choose_engine(engine), threads, max_memory)
+        loaded = Bundle.load(bundle)
+        return cls(loaded, choose_engine(engine, loaded), threads, max_memory)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keyvid.engines import engine as engine_module
-from keyvid.engines.bundle import Bundle, TensorSpec
+from keyvid.engines.bundle import Bundle, FileSpec, TensorSpec
 from keyvid.engines.engine import ENGINES, Engine, choose_engine, open_engine, probe_engine
 from keyvid.engines.errors import BundleError, EngineError, SettingsError
 
@@ -199,6 +199,21 @@ def test_the_order_of_auto() -> None:
     assert list(ENGINES)[:4] == order
 
 
+def test_auto_prefers_bfloat16_for_large_models(
+    monkeypatch: pytest.MonkeyPatch, affine_bundle: Bundle
+) -> None:
+    on_a_cpu = ["openvino", "openvino-bf16", "onnxruntime"]
+    files = affine_bundle.files
+    large = replace(affine_bundle, files={**files, "large": FileSpec(2**30, "0" * 64)})
+    _make_available(monkeypatch, *on_a_cpu)
+    assert choose_engine("auto", affine_bundle).name == "openvino"
+    assert choose_engine("auto", large).name == "openvino-bf16"
+    _make_available(monkeypatch, "openvino", "onnxruntime")
+    assert choose_engine("auto", large).name == "openvino"
+    _make_available(monkeypatch, "tensorrt", *on_a_cpu)
+    assert choose_engine("auto", large).name == "tensorrt"
+
+
 def test_a_named_engine_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_ = ENGINES
     _make_unavailable(monkeypatch, first)
@@ -240,7 +255,7 @@ def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_p
     code = f"""
         import sys
         import numpy as np
-        from keyvid.engines.bundle import Bundle, TensorSpec
+        from keyvid.engines.bundle import Bundle, FileSpec, TensorSpec
         from keyvid.engines.engine import open_engine
         engine = open_engine(Bundle.load({str(affine_bundle.path)!r}), "affine", engine={name!r})
         engine(x=np.zeros((2, 64), np.float32), bias=np.zeros((1, 32), np.float32),
