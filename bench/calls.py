@@ -47,7 +47,7 @@ class Case:
 
     Attributes:
         flops: of one call, None where the candidates differ in it.
-        warm_ups: at least one; on a GPU engines allocate in the first call, record in the second.
+        warm_ups: at least one; engines allocate in the first call, on a GPU record in the second.
     """
 
     name: str

@@ -6,11 +6,12 @@ On an NVIDIA GPU:
 keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --engine tensorrt --out full
 python bench/full.py --bundle full --json gpu.json
 
-On a CPU, one call of the generator with one branch:
+On a CPU, a call of the generator with one branch (PyTorch and OpenVINO take 20 GB together):
 
 \b
 keyvid-export --preset keyvid-512 --random-weights 0 --stage generator --out full
-python bench/full.py --device cpu --case generator --batch 1 --rounds 1 --bundle full
+python bench/full.py --device cpu --case generator --batch 1 --variant released --engine openvino \
+    --rounds 2 --bundle full
 """
 
 import json
@@ -23,7 +24,7 @@ from typing import Any
 import click
 import torch
 from calls import Row, format_rows, measure
-from variants import CASES, Bench
+from variants import CASES, MODES, Bench
 
 from keyvid.engines.bundle import Bundle
 from keyvid.engines.command import run_command
@@ -46,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--preset", default="keyvid-512", show_default=True, help="Size of the model")
 @click.option("--bundle", help="For the engines: of that preset; else they are left out")
 @click.option("--device", default="cuda", show_default=True, type=click.Choice(list(_ENGINES)))
+@click.option("--variant", "modes", multiple=True, type=click.Choice(MODES), help="Default: all")
 @click.option("--engine", "engines", multiple=True, help="Default: those for the device")
 @click.option("--case", "chosen", multiple=True, type=click.Choice(CASES), help="Default: all")
 @click.option("--batch", "batches", multiple=True, default=[1, 2, 4], show_default=True, type=int)
@@ -55,6 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _full(
     preset: str,
     bundle: str | None,
+    modes: tuple[str, ...],
     engines: tuple[str, ...],
     device: str,
     chosen: tuple[str, ...],
@@ -70,7 +73,8 @@ def _full(
         raise SettingsError("torch sees no NVIDIA GPU; take --device cpu --preset tiny for a trial")
     where = torch.device(device)
     engines = engines or _ENGINES[device]
-    bench = Bench(PRESETS[preset], where, Bundle.load(bundle) if bundle else None, engines)
+    made = Bundle.load(bundle) if bundle else None
+    bench = Bench(PRESETS[preset], where, made, modes or MODES, engines)
     rows: list[Row] = []
     for case in bench.cases(chosen or CASES, batches, steps):
         click.echo(case.name, err=True)

@@ -26,6 +26,7 @@ from keyvid_ref.weights import Networks, random_network, random_networks
 from keyvid_ref.world_text import make_tokenizer
 
 CASES = ("generator", "interpolator", "vae_decoder", "clip")
+MODES = ("released", "autocast", "compiled")  # of PyTorch
 _PER_STEP = ("latent", "timestep")  # what changes from call to call in the denoise loop
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -36,12 +37,14 @@ class Bench:
 
     Attributes:
         bundle: of `preset`, for the engines; None where there is none.
+        modes: of `MODES`.
         engines: names in `keyvid.engines.engine.ENGINES`.
     """
 
     preset: Preset
     device: torch.device
     bundle: Bundle | None
+    modes: Collection[str]
     engines: Sequence[str]
 
     @property
@@ -93,7 +96,8 @@ class Bench:
 
         frames = next(iter(inputs.values())).shape[2] if variant.branches else 1
         what = f"{name} {frames} frames x {variant.branches}" if variant.branches else name
-        return Case(what, self._candidates(make, make_engine), flops)
+        warm_ups = 2 if self.device.type == "cuda" else 1
+        return Case(what, self._candidates(make, make_engine), flops, warm_ups)
 
     def _clip(self, networks: Networks, steps: int) -> Case:
         preset = self.preset
@@ -130,7 +134,9 @@ class Bench:
             "compiled": (Mode(fused, torch.compile), half),
         }
         candidates = [
-            Candidate(name, partial(make, mode), dtype) for name, (mode, dtype) in modes.items()
+            Candidate(name, partial(make, mode), dtype)
+            for name, (mode, dtype) in modes.items()
+            if name in self.modes
         ]
         precision = self.bundle.stages["generator"].precision if self.bundle else "fp16"
         dtype = _DTYPES[precision]

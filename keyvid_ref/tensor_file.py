@@ -1,7 +1,9 @@
 """Safetensors files, written tensor by tensor so that no network has to fit in memory."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, half: bool = Fal
         half: store floating numbers as float16.
     Raises:
         ValueError: a finite number is too large for float16.
+        OSError: the disk has no room for all of them.
     """
     entries, end = {}, 0
     order = sorted(tensors, key=lambda name: -_stored_type(tensors[name], half).itemsize)
@@ -34,6 +37,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, half: bool = Fal
         entries[name] = {"dtype": _TYPES[dtype], "shape": shape, "data_offsets": [start, end]}
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
+    needed, free = 8 + len(header) + end, shutil.disk_usage(path.parent).free
+    if needed > free:  # found before the work, not after it
+        text = f"{path.name} takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        raise OSError(errno.ENOSPC, text)
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:

@@ -101,10 +101,9 @@ def test_the_command_on_the_cpu(micro, tmp_path, capsys):
 
 def engine_rows(bundle, engine):
     """Rows of the decoder and of a clip, of the engine alone."""
-    bench = variants.Bench(full.PRESETS["tiny"], CPU, bundle, [engine])
+    bench = variants.Bench(full.PRESETS["tiny"], CPU, bundle, modes=[], engines=[engine])
     for case in bench.cases(["vae_decoder", "clip"], [], [1]):
-        alone = [candidate for candidate in case.candidates if not candidate.uses_torch]
-        yield from measure(replace(case, candidates=alone, warm_ups=1), CPU, rounds=1)
+        yield from measure(case, CPU, rounds=1)
 
 
 def test_engines_make_calls_and_clips():

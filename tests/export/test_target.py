@@ -1,15 +1,17 @@
 """What an export leaves behind: nothing after success or failure, finished stages in between."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import SettingsError
+from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.export.build import build_bundle
 from keyvid.export.source import Source
 from keyvid.export.target import put_in_place
@@ -67,6 +69,18 @@ def test_a_mistake_afterwards_leaves_nothing(source, interrupted, monkeypatch):
     with pytest.raises(Exception, match="relative error"):
         build_bundle(source, interrupted, ["vae_encoder"])
     assert list(interrupted.parent.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(source, tmp_path, monkeypatch):
+    free = [10**9, 1000]  # the localizer fits, the autoencoder does not
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.pop(0)))
+    out = tmp_path / "bundle"
+    with pytest.raises(
+        BundleError,
+        match=r"bundle: cannot be written: vae\.safetensors takes \d+ MB, 0 MB are free; .*--out",
+    ):
+        build_bundle(source, out, STAGES, verify=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_exports_do_not_share_a_folder(tmp_path):
