@@ -12,7 +12,7 @@ from keyvid.engines.bundle import MANIFEST, Bundle, FileSpec, find_bundle
 from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.engines.files import known_sha256
 from keyvid.export.stages import STAGES
-from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints
+from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
 from keyvid_ref.presets import Preset
 from keyvid_ref.tensor_file import write_tensors
 from keyvid_ref.weights import NETWORKS, Networks, load_networks, random_weights, read_weights
@@ -89,6 +89,11 @@ class Source:
         def needs(name: str) -> Collection[str]:
             return ("tokenizer",) if name == TOKENIZER else checkpoints_of(name, inputs)
 
+        def read(name: str) -> dict[str, Tensor]:
+            if name == "interpolator":
+                warn_of_copies(inputs)
+            return read_checkpoints(preset, name, inputs)
+
         def read_tokenizer() -> Tokenizer:
             tokenizer = Tokenizer.from_file(str(inputs["tokenizer"]))
             length, pad = preset.clip_text.context_length, tokenizer.id_to_token(_PAD)
@@ -99,7 +104,7 @@ class Source:
         return cls(
             preset,
             "trained",
-            lambda name: read_checkpoints(preset, name, inputs),
+            read,
             read_tokenizer,
             inputs,
             needs,

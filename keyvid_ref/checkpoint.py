@@ -1,5 +1,6 @@
 """The released checkpoints: which networks they hold, under which names."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from keyvid_ref.audio_encoder import resize_position_table
 from keyvid_ref.presets import Preset
 from keyvid_ref.weights import check_layout, outline_network
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -24,7 +27,8 @@ class Part:
     target: str = ""
 
 
-# Network -> where its weights are. The interpolator's checkpoint repeats what is frozen.
+# Network -> where its weights are. The interpolator's checkpoint repeats what both U-Nets share,
+# which the generator's is taken for; `warn_of_copies` tells where it is not the same.
 _PARTS = {
     "text_encoder": (Part("generator", "cond_stage_model.model."),),
     "image_encoder": (
@@ -76,6 +80,31 @@ def read_checkpoints(
         check_layout(path, found, want, preset)
         weights |= found
     return weights
+
+
+def warn_of_copies(checkpoints: Mapping[str, Path]) -> None:
+    """Log a warning if the interpolator's checkpoint has other encoders than the generator's."""
+    if not {"generator", "interpolator"} <= checkpoints.keys():
+        return
+    shared = tuple(
+        part.prefix
+        for network in ("text_encoder", "image_encoder", "audio_encoder", "vae")
+        for part in _parts(network, checkpoints)
+        if part.checkpoint == "generator"
+    )
+    used, other = (_load(checkpoints[name]) for name in ("generator", "interpolator"))
+    copies = [key for key in used if key in other and key.startswith(shared)]
+    differing = [key for key in copies if not torch.equal(used[key], other[key])]
+    if differing:
+        log.warning(
+            "%s: %d of the %d tensors that both U-Nets share are not those of %s, such as %s; "
+            "the latter are used for both",
+            checkpoints["interpolator"],
+            len(differing),
+            len(copies),
+            checkpoints["generator"],
+            differing[0],
+        )
 
 
 def _parts(network: str, checkpoints: Collection[str]) -> tuple[Part, ...]:

@@ -145,6 +145,22 @@ def test_a_stage_needs_its_own_files_only(published, released, tmp_path):
         source.check(["interpolator"])
 
 
+def test_other_encoders_in_the_interpolators_checkpoint_are_told(
+    published, released, released_states, changed, tmp_path, caplog
+):
+    key = "image_proj_model.latents"
+    same = {key: released_states["generator"][key]}
+    written(Source.released(published, changed("interpolator", **same)), "interpolator", tmp_path)
+    assert not caplog.records
+    other = changed("interpolator", **{key: same[key] + 1})
+    written(Source.released(published, other), "generator", tmp_path)
+    assert not caplog.records
+    written(Source.released(published, other), "interpolator", tmp_path)
+    (record,) = caplog.records
+    told = f"1 of the 1 tensors that both U-Nets share are not those of {released['generator']}, "
+    assert told + f"such as {key}; the latter are used for both" in record.getMessage()
+
+
 def test_the_tokenizer_pads_with_zeros(published, released, tmp_path):
     Source.released(published, released).write(TOKENIZER, tmp_path)
     ids = Tokenizer.from_file(str(tmp_path / TOKENIZER)).encode("a drum").ids
