@@ -121,11 +121,13 @@ class GraphMemory:
 
     Attributes:
         weights: of all weights.
+        cast: of those that are stored in another type.
         values: most at one time, where attention keeps no scores.
         scores: what is added where it does.
     """
 
     weights: int
+    cast: int
     values: int
     scores: int
 

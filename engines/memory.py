@@ -1,35 +1,43 @@
 """Memory: what an engine takes for a graph, what this process holds, what the machine has left."""
 
+import ctypes
+import mmap
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from keyvid.engines.bundle import GraphMemory
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+_FORGET_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an engine makes of a graph's own needs, measured (docs/performance.md).
+    """What an engine makes of a graph's own needs, measured at full size (docs/performance.md).
 
     Attributes:
-        weights: copies of the weights, those that are mapped from a file included.
-        values: memory for the values, in parts of their own.
+        loading: of the weights, while it loads them from the file that is mapped.
+        running: of the weights, while it runs; those that it had to cast count once more.
+        values: of the values.
         keeps_scores: whether attention writes its scores to memory.
     """
 
-    weights: float
+    loading: float
+    running: float
     values: float
     keeps_scores: bool
 
 
 # Engines that take the memory of the machine; on a GPU it is not this one that runs out.
 _FOOTPRINTS = {
-    "openvino": Footprint(2.1, 1.7, False),
-    "openvino-bf16": Footprint(2.1, 1.7, False),  # as float32 at most
-    "onnxruntime": Footprint(2.1, 1.2, True),
+    "openvino": Footprint(2.1, 1.1, 1.0, False),
+    "openvino-bf16": Footprint(2.1, 1.1, 1.0, False),  # as float32 at most
+    "onnxruntime": Footprint(2.1, 2.1, 3.5, True),
 }
 
 
@@ -39,7 +47,40 @@ def engine_bytes(engine: str, graph: GraphMemory) -> int | None:
     if footprint is None:
         return None
     values = graph.values + (graph.scores if footprint.keeps_scores else 0)
-    return round(footprint.weights * graph.weights + footprint.values * values)
+    running = footprint.running * graph.weights + graph.cast + footprint.values * values
+    return round(max(footprint.loading * graph.weights, running))
+
+
+@contextmanager
+def mapped_passing_by(folder: Path) -> Iterator[None]:
+    """Keep files in `folder` that are read through a mapping from filling the memory meanwhile.
+
+    Linux only: elsewhere they stay.
+    """
+    done = Event()
+
+    def forget_again_and_again() -> None:
+        while not done.wait(_FORGET_EVERY_SECONDS):
+            forget_mapped(folder)
+
+    thread = Thread(target=forget_again_and_again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        forget_mapped(folder)
+
+
+def forget_mapped(folder: Path) -> None:
+    """Give back the memory of files in `folder` that are mapped; what is needed is read anew."""
+    for line in _read(_PROC / "self/maps").splitlines():
+        addresses, access, *_, name = line.split(maxsplit=5)
+        if access.startswith("r--") and Path(name).parent == folder:
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            madvise = ctypes.CDLL(None).madvise
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 def process_bytes(key: str = "VmRSS") -> int | None:

@@ -9,6 +9,7 @@ import numpy as np
 from keyvid.engines.backend import import_openvino
 from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
+from keyvid.engines.memory import mapped_passing_by
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
 
@@ -35,8 +36,10 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    model = _core().read_model(path)
-    return OpenVinoRunner(model, _core().compile_model(model, "CPU", settings))
+    with mapped_passing_by(path.parent):  # it packs the weights for itself
+        model = _core().read_model(path)
+        compiled = _core().compile_model(model, "CPU", settings)
+    return OpenVinoRunner(model, compiled)
 
 
 class OpenVinoRunner:

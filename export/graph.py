@@ -68,6 +68,7 @@ def export_graph(
         if (weight := model.graph.initializers.get(f"module.{name}")) is not None:
             weight.name, weight.const_value = name, None  # it may be a meta tensor
     _simplify(model, stored)
+    _split_stored(model.graph, stored)
     _store_outside(model.graph, stored)
     ir.save(model, path)
     shape = model.graph.outputs[0].shape
@@ -122,6 +123,40 @@ def _simplify(model: ir.Model, weights: Collection[str]) -> None:
         passes.RemoveUnusedNodesPass(),
         passes.ClearMetadataAndDocStringPass(),
     )(model)
+
+
+def _split_stored(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:
+    """Let the parts of a weight that is split along its rows be weights, `stored` where it is.
+
+    Engines would fold the split, and then hold a copy beside the file.
+    """
+    for node in [node for node in graph if node.op_type == "Split"]:
+        weight = node.inputs[0]
+        if weight is None or weight.name not in stored or node.attributes.get_int("axis", 0) != 0:
+            continue
+        whole, dtype = stored[weight.name], weight.dtype
+        assert dtype is not None
+        start, row_bytes = whole.offset or 0, whole.nbytes // whole.shape.numpy()[0]
+        for index, part in enumerate(node.outputs):
+            assert part.shape is not None
+            name = f"{weight.name}.{index}"
+            stored[name] = ir.ExternalTensor(
+                location=whole.location,
+                offset=start,
+                length=row_bytes * part.shape.numpy()[0],
+                dtype=whole.dtype,
+                shape=part.shape,
+                name=name,
+                base_dir=whole.base_dir,
+            )
+            start += stored[name].nbytes
+            # A type of its own, as `_store_outside` changes it.
+            value = ir.Value(name=name, shape=part.shape, type=ir.TensorType(dtype))
+            graph.initializers[name] = value
+            part.replace_all_uses_with(value)
+        graph.remove(node, safe=True)
+        if not weight.uses():
+            del graph.initializers[weight.name]
 
 
 def _store_outside(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:

@@ -14,7 +14,6 @@ _VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
 def graph_memory(path: Path) -> GraphMemory:
     """What the graph at `path`, whose shapes are static, needs; its nodes run in order."""
     graph = ir.load(path).graph
-    weights = [*graph.initializers.values()]
     folded = {node.outputs[0] for node in graph if _is_cast_weight(node)}
     scores = {
         value
@@ -24,7 +23,8 @@ def graph_memory(path: Path) -> GraphMemory:
         if value is not None
     }
     values, with_scores = _peak(graph, folded | scores), _peak(graph, folded)
-    return GraphMemory(sum(map(_size, weights)), values, with_scores - values)
+    weights = sum(map(_size, graph.initializers.values()))
+    return GraphMemory(weights, sum(map(_size, folded)), values, with_scores - values)
 
 
 def _is_cast_weight(node: ir.Node) -> bool:

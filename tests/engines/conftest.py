@@ -88,7 +88,7 @@ def write_affine_bundle(folder: Path) -> Bundle:
     begin, end = json.loads(content[8 : 8 + header_bytes])["weight"]["data_offsets"]
     model = affine_model("affine.safetensors", 8 + header_bytes + begin, end - begin)
     (folder / "affine.onnx").write_bytes(model.SerializeToString())
-    graph = GraphSpec("affine.onnx", Affine.inputs, Affine.outputs, GraphMemory(4, 4, 0))
+    graph = GraphSpec("affine.onnx", Affine.inputs, Affine.outputs, GraphMemory(4, 0, 4, 0))
     bundle = Bundle(
         path=folder,
         name="affine",

@@ -1,10 +1,12 @@
 """What Linux says about memory: of this process, of the machine, of control groups."""
 
+import mmap
 from pathlib import Path
 
 import pytest
 
-from keyvid.engines.memory import available_bytes, process_bytes
+from keyvid.engines.bundle import GraphMemory
+from keyvid.engines.memory import available_bytes, engine_bytes, forget_mapped, process_bytes
 
 GIB = 2**30
 
@@ -54,3 +56,31 @@ def test_this_process():
     assert most is not None
     assert 1e6 < resident <= most < 1e12
     assert process_bytes("VmNothing") is None
+
+
+def test_mapped_files_are_forgotten_and_found_again(tmp_path):
+    size = 64 << 20
+    content = bytes(range(256)) * (size // 256)
+    (tmp_path / "weights").write_bytes(content)
+    with (tmp_path / "weights").open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    before = process_bytes("RssFile")
+    assert mapped[:] == content
+    held = process_bytes("RssFile")
+    assert held - before > size // 2
+    forget_mapped(tmp_path / "other")
+    assert process_bytes("RssFile") >= held
+    forget_mapped(tmp_path)
+    assert held - process_bytes("RssFile") > size // 2
+    assert mapped[:] == content
+
+
+def test_what_engines_take():
+    stored = GraphMemory(weights=1000, cast=0, values=100, scores=500)
+    cast = GraphMemory(weights=1000, cast=1000, values=100, scores=500)
+    busy = GraphMemory(weights=1000, cast=0, values=5000, scores=500)
+    assert engine_bytes("openvino", stored) == 2100  # most while it loads
+    assert engine_bytes("openvino", cast) == 1100 + 1000 + 100
+    assert engine_bytes("openvino", busy) == 1100 + 5000
+    assert engine_bytes("onnxruntime", stored) == 2100 + 3.5 * 600  # keeps the scores
+    assert engine_bytes("tensorrt", stored) is None  # not this memory

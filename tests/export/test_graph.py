@@ -1,6 +1,8 @@
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from safetensors.torch import save_file
 from torch import nn
 
@@ -81,3 +83,37 @@ def test_half_precision_keeps_norms_in_float32(export, network):
     assert types[conv.output[0]] == onnx.TensorProto.FLOAT16
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+class Gated(nn.Module):
+    """A product of the halves of one layer, each computed by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(4, 16)
+
+    def forward(self, x):
+        weight, bias = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        value, gate = (nn.functional.linear(x, *half) for half in zip(weight, bias, strict=True))
+        return value * gate
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_parts_of_a_weight_lie_where_it_lies(tmp_path, dtype):
+    network, weights = Gated(), tmp_path / "weights.safetensors"
+    save_file({key: value.to(dtype) for key, value in network.state_dict().items()}, weights)
+    path = tmp_path / "graph.onnx"
+    x = torch.randn(3, 4)
+    export_graph(network, lambda net, x: net(x), {"x": x}, "y", weights, path)
+    model = onnx.load(path)
+    assert "Split" not in {node.op_type for node in model.graph.node}
+    loaded = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = ["proj.weight.0", "proj.weight.1", "proj.bias.0", "proj.bias.1"]
+    assert sorted(loaded) == sorted(names)
+    parts = [x for whole in network.state_dict().values() for x in whole.to(dtype).chunk(2)]
+    for name, part in zip(names, parts, strict=True):
+        assert np.array_equal(onnx.numpy_helper.to_array(loaded[name]), part.numpy()), name
+    onnx.checker.check_model(str(path), full_check=True)
+    (got,) = InferenceSession(path).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(got), network(x), rtol=1e-2, atol=1e-3)

@@ -38,13 +38,13 @@ def node(kind, inputs, output):
 def test_values_die_with_their_last_use(save):
     nodes = [node("Relu", "x", "a"), node("Relu", "a", "b"), node("Add", "b b", "y")]
     path = save(nodes, x=[100], a=[100], b=[100], y=[100])
-    assert graph_memory(path) == GraphMemory(0, 800, 0)  # never three at a time; inputs are lent
+    assert graph_memory(path) == GraphMemory(0, 0, 800, 0)  # never three at a time; inputs are lent
 
 
 def test_a_skip_connection_stays(save):
     nodes = [node("Relu", "x", "a"), node("Relu", "a", "b"), node("Relu", "b", "c")]
     path = save([*nodes, node("Add", "a c", "y")], x=[100], a=[100], b=[100], c=[100], y=[100])
-    assert graph_memory(path) == GraphMemory(0, 1200, 0)
+    assert graph_memory(path) == GraphMemory(0, 0, 1200, 0)
 
 
 def test_a_view_takes_no_memory_and_keeps_what_it_shows(save):
@@ -55,16 +55,16 @@ def test_a_view_takes_no_memory_and_keeps_what_it_shows(save):
         node("Add", "view b", "y"),
     ]
     path = save(nodes, x=[1, 100], a=[1, 100], view=[100], b=[1, 100], y=[1, 100])
-    assert graph_memory(path) == GraphMemory(0, 1200, 0)
+    assert graph_memory(path) == GraphMemory(0, 0, 1200, 0)
 
 
 def test_scores_are_told_apart(save):
     nodes = [node("MatMul", "x x", "s"), node("Softmax", "s", "p"), node("MatMul", "p x", "y")]
     path = save(nodes, x=[10, 10], s=[10, 10], p=[10, 10], y=[10, 10])
-    assert graph_memory(path) == GraphMemory(0, 400, 400)
+    assert graph_memory(path) == GraphMemory(0, 0, 400, 400)
 
 
 def test_half_precision_counts_as_what_it_becomes(save):
     nodes = [helper.make_node("Cast", ["w"], ["v"], to=FLOAT), node("Add", "x v", "y")]
     path = save(nodes, [("w", HALF, 50)], x=[50], v=[50], y=[50])
-    assert graph_memory(path) == GraphMemory(200, 200, 0)  # the cast weight is no value
+    assert graph_memory(path) == GraphMemory(200, 200, 200, 0)  # the cast weight is no value

@@ -63,7 +63,7 @@ def write_hollow_bundle(folder: Path) -> None:
     folder.mkdir()
     (folder / "unet.onnx").write_bytes(b"not a graph")
     graphs = tuple(
-        GraphSpec("unet.onnx", {}, {}, GraphMemory(0, branches, 0), branches, "full")
+        GraphSpec("unet.onnx", {}, {}, GraphMemory(0, 0, branches, 0), branches, "full")
         for branches in (4, 2, 1)
     )
     bundle = Bundle(

@@ -20,7 +20,7 @@ def make_bundle(exported=(4, 3, 2, 1)) -> Bundle:
     """Values of 1 GB a branch and weights of 1 GB; the interpolator takes three times as much."""
 
     def graph(name: str, branches: int | None, size: int, temporal: str | None = None) -> GraphSpec:
-        memory = GraphMemory(GB, (branches or 1) * size * GB, 0)
+        memory = GraphMemory(GB, 0, (branches or 1) * size * GB, 0)
         return GraphSpec(f"{name}.b{branches}", {}, {}, memory, branches, temporal)
 
     generator = [graph("generator", branches, 1) for branches in exported]

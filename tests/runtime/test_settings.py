@@ -12,7 +12,7 @@ DEFAULTS = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
 
 def make_bundle() -> Bundle:
     graphs = tuple(
-        GraphSpec(f"b{size}", {}, {}, GraphMemory(0, 0, 0), branches=size) for size in (4, 2, 1)
+        GraphSpec(f"b{size}", {}, {}, GraphMemory(0, 0, 0, 0), branches=size) for size in (4, 2, 1)
     )
     unet = StageSpec("fp32", graphs)
     return Bundle(
