@@ -21,23 +21,21 @@ class Footprint:
     """What an engine makes of a graph's own needs, measured at full size (docs/performance.md).
 
     Attributes:
-        loading: of the weights, while it loads them from the file that is mapped.
-        running: of the weights, while it runs; those that it had to cast count once more.
+        weights: copies of the weights; those that it had to cast count once more.
         values: of the values.
         keeps_scores: whether attention writes its scores to memory.
     """
 
-    loading: float
-    running: float
+    weights: float
     values: float
     keeps_scores: bool
 
 
 # Engines that take the memory of the machine; on a GPU it is not this one that runs out.
 _FOOTPRINTS = {
-    "openvino": Footprint(2.1, 1.1, 1.0, False),
-    "openvino-bf16": Footprint(2.1, 1.1, 1.0, False),  # as float32 at most
-    "onnxruntime": Footprint(2.1, 2.1, 3.5, True),
+    "openvino": Footprint(1.1, 1.0, False),
+    "openvino-bf16": Footprint(1.1, 1.0, False),  # as float32 at most
+    "onnxruntime": Footprint(2.1, 3.5, True),
 }
 
 
@@ -47,8 +45,7 @@ def engine_bytes(engine: str, graph: GraphMemory) -> int | None:
     if footprint is None:
         return None
     values = graph.values + (graph.scores if footprint.keeps_scores else 0)
-    running = footprint.running * graph.weights + graph.cast + footprint.values * values
-    return round(max(footprint.loading * graph.weights, running))
+    return round(footprint.weights * graph.weights + graph.cast + footprint.values * values)
 
 
 @contextmanager
