@@ -24,6 +24,7 @@ from typing import Any
 import click
 import torch
 from calls import Row, format_rows, measure
+from full_plot import draw_rows
 from variants import CASES, MODES, Bench
 
 from keyvid.engines.bundle import Bundle
@@ -54,6 +55,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--steps", multiple=True, default=[90, 25], show_default=True, type=int)
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of each call")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="File to write as well")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write as well")
 def _full(
     preset: str,
     bundle: str | None,
@@ -65,8 +67,9 @@ def _full(
     steps: tuple[int, ...],
     rounds: int,
     output: Path | None,
+    plot: Path | None,
 ) -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the table, write JSON and plot."""
     if preset not in PRESETS:
         raise SettingsError(f"unknown preset {preset!r}; valid: {', '.join(PRESETS)}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -83,6 +86,8 @@ def _full(
             content = {"environment": environment(where), "rows": [asdict(row) for row in rows]}
             write_atomic(output, (json.dumps(content, indent=1) + "\n").encode())
     click.echo(format_rows(rows))
+    if plot:
+        draw_rows(rows, f"{preset}, medians").save(plot, "PNG")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import variants
 from calls import Candidate, Case, PeakMemory, count_flops, format_rows, matmul_rate, measure
+from PIL import Image
 from torch import nn
 
 from keyvid.engines.bundle import Bundle
@@ -76,9 +77,14 @@ def micro(monkeypatch):
 
 def test_the_command_on_the_cpu(micro, tmp_path, capsys):
     args = ["--preset", "tiny", "--device", "cpu", "--batch", "1", "--steps", "1", "--rounds", "1",
-            "--engine", "tensorrt", "--json", str(tmp_path / "full.json")]  # fmt: skip
+            "--engine", "tensorrt", "--json", str(tmp_path / "full.json"),
+            "--plot", str(tmp_path / "full.png")]  # fmt: skip
     assert full.main(args) == 0
     content = json.loads((tmp_path / "full.json").read_text())
+    with Image.open(tmp_path / "full.png") as page:
+        colours = {colour for _, colour in page.getcolors(1 << 16)}
+        assert {(201, 210, 217), (31, 95, 139)} <= colours  # the first of each case, the others
+        assert page.height > 16 * 30  # a line for each row
     rows = {(row["case"], row["candidate"]): row for row in content["rows"]}
     cases = [
         "generator 12 frames x 1",
