@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from keyvid.engines.backend import first_line, import_onnxruntime
-from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
+from keyvid.engines.specs import TensorSpec
 
 _PROVIDER = "CUDAExecutionProvider"
 _DEVICE = "cuda"

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from keyvid.engines.backend import first_line
-from keyvid.engines.bundle import Bundle, GraphSpec, TensorSpec
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import BundleError, EngineError, SettingsError
 from keyvid.engines.external_data import check_external_data
+from keyvid.engines.specs import GraphSpec, TensorSpec
 
 # Engine name -> module with `probe` and `load`. "auto" takes the first that works: on a GPU those
 # that compute as the graph says, on a CPU float32, then bfloat16, which errs by some percent.

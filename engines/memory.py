@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from keyvid.engines.bundle import GraphMemory
+from keyvid.engines.specs import GraphMemory
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from keyvid.engines.backend import import_onnxruntime
-from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
+from keyvid.engines.specs import TensorSpec
 
 _PROVIDER = "CPUExecutionProvider"
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from keyvid.engines.backend import import_openvino
-from keyvid.engines.bundle import TensorSpec
 from keyvid.engines.errors import EngineError
 from keyvid.engines.memory import mapped_passing_by
+from keyvid.engines.specs import TensorSpec
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
 

@@ -10,8 +10,9 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from keyvid.engines.bundle import Check, StageSpec, write_manifest
+from keyvid.engines.bundle import write_manifest
 from keyvid.engines.errors import KeyvidError
+from keyvid.engines.specs import Check, StageSpec
 from keyvid.engines.verification import TOLERANCE
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph, makers

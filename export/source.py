@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from keyvid.engines.bundle import MANIFEST, Bundle, FileSpec, find_bundle
+from keyvid.engines.bundle import MANIFEST, Bundle, find_bundle
 from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.engines.files import known_sha256
+from keyvid.engines.specs import FileSpec
 from keyvid.export.stages import STAGES
 from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
 from keyvid_ref.presets import Preset

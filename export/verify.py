@@ -16,7 +16,7 @@ from polygraphy.logger import G_LOGGER
 from torch import Tensor, nn
 
 from keyvid.engines.backend import import_onnxruntime
-from keyvid.engines.bundle import Check
+from keyvid.engines.specs import Check
 from keyvid.engines.verification import known_input, make_check
 from keyvid.export.stages import Input, Stage
 

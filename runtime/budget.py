@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Iterator
 
-from keyvid.engines.bundle import Bundle, GraphSpec, SamplingDefaults
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
 from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
+from keyvid.engines.specs import GraphSpec, SamplingDefaults
 from keyvid.runtime.diffusion import UNETS, guidance_scales
 from keyvid.runtime.guidance import active_branches, batch_sizes
 
@@ -33,7 +34,8 @@ def choose_batches(
     held = process_bytes() or 0
     free = available_bytes()
     room = max_memory if max_memory is not None or free is None else held + free
-    batches: dict[str, int] = {}
+    chosen: dict[str, GraphSpec] = {}
+    lines: list[tuple[int, str]] = []
     for stage in bundle.stages:
         graphs = list(_graphs(bundle, stage, sampling, cfg_batch))
         needs = [held + (engine_bytes(engine, graph.memory) or 0) for graph in graphs]
@@ -42,13 +44,14 @@ def choose_batches(
             is_asked = max_memory is not None
             raise SettingsError(_refusal(stage, graphs[-1], needs[-1], room, is_asked=is_asked))
         taken = fits.index(True)
-        graph = graphs[taken]
-        log.info("%s: at most %s of memory", graph.file, _bytes(needs[taken]))
-        if graph.branches is not None:
-            batches[stage] = graph.branches
+        graph = chosen[stage] = graphs[taken]
+        lines.append((logging.INFO, f"{graph.file}: at most {_bytes(needs[taken])} of memory"))
         if taken:
-            log.warning("%s: %s, more do not fit in memory", stage, _branches(graph))
-    return batches
+            fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
+            lines.append((logging.WARNING, fewer))
+    for level, line in lines:
+        log.log(level, line)
+    return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}
 
 
 def _graphs(

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 
-from keyvid.engines.bundle import Bundle, SamplingDefaults
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
+from keyvid.engines.specs import SamplingDefaults
 from keyvid.runtime.schedule import NUM_TRAIN_STEPS, SOLVERS
 
 TEMPORAL_MODES = ("windows", "full")

@@ -293,7 +293,7 @@ def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.Monk
     keyframes = np.array([0, 5, 9, 40])
     for name in ABLATIONS:
         rng = np.random.default_rng(0)
-        diffusion = ABLATIONS[name](stages, sampling, None, True, None, rng)
+        diffusion = ABLATIONS[name](stages, sampling, {}, None, rng)
         latents = np.ones((1, 2, 1, 3, 3), np.float32)
         diffusion.generate_keyframes(latents[:, :, 0], keyframes)
         diffusion.interpolate(latents.repeat(4, axis=2), keyframes)

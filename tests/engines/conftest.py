@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from keyvid.engines.bundle import (
-    Bundle,
+from keyvid.engines.bundle import Bundle, write_manifest
+from keyvid.engines.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
@@ -20,7 +20,6 @@ from keyvid.engines.bundle import (
     SamplingDefaults,
     StageSpec,
     TensorSpec,
-    write_manifest,
 )
 
 WEIGHT = np.linspace(-1, 1, 64 * 32).reshape(64, 32).astype(np.float16)

@@ -11,8 +11,9 @@ import pytest
 
 from keyvid.engines import bundle as bundle_module
 from keyvid.engines import files
-from keyvid.engines.bundle import Bundle, GraphSpec, write_manifest
+from keyvid.engines.bundle import Bundle, write_manifest
 from keyvid.engines.errors import BundleError
+from keyvid.engines.specs import GraphSpec
 
 
 @pytest.fixture

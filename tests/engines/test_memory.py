@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import GraphMemory
 from keyvid.engines.memory import (
     available_bytes,
     engine_bytes,
@@ -13,6 +12,7 @@ from keyvid.engines.memory import (
     mapped_passing_by,
     process_bytes,
 )
+from keyvid.engines.specs import GraphMemory
 
 GIB = 2**30
 

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from keyvid.engines.bundle import (
-    Bundle,
+from keyvid.engines.bundle import Bundle, write_manifest
+from keyvid.engines.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
@@ -17,7 +17,6 @@ from keyvid.engines.bundle import (
     GraphSpec,
     SamplingDefaults,
     StageSpec,
-    write_manifest,
 )
 from keyvid.runtime.pipeline import Clip
 from keyvid.runtime.sound import Sound

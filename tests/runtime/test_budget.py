@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import Bundle, GraphMemory, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
+from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults, StageSpec
 from keyvid.runtime import budget
 
 GB = 10**9

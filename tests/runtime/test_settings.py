@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import Bundle, GraphMemory, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
+from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults, StageSpec
 from keyvid.runtime.settings import Settings, check_seed, resolve
 
 DEFAULTS = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")

@@ -1,0 +1,182 @@
+"""What a manifest says of a bundle: sizes, settings, stages, graphs, files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyvid.engines.files import sha256_of
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes that the runtime needs; height and width in pixels, sample rate in Hz.
+
+    `keyframe_fps` and `fps` are the frame rates that generator and interpolator are told,
+    `mel_frames` and `localizer_frames` the spectrogram lengths of audio encoder and localizer.
+    """
+
+    height: int
+    width: int
+    frames: int
+    keyframes: int
+    fps: int
+    keyframe_fps: int
+    latent_channels: int
+    latent_height: int
+    latent_width: int
+    text_tokens: int
+    image_tokens: int
+    clip_image_size: int
+    frequency_patches: int
+    window: int
+    window_stride: int
+    sample_rate: int
+    mel_bins: int
+    mel_frames: int
+    localizer_frames: int
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How the networks were conditioned in training.
+
+    Attributes:
+        layout: audio token layout, "paper" or "released".
+        latent_scale: factor from the autoencoder's latent to the one that is diffused.
+        latent_sample: whether the image latent is a sample of the posterior, else its mean.
+        dynamic_rescale: s_T of the schedule's dynamic rescale.
+    """
+
+    layout: str
+    latent_scale: float
+    latent_sample: bool
+    dynamic_rescale: float
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """Sampling settings that suit the weights; a caller may change each."""
+
+    steps: int
+    eta: float
+    solver: str
+    guidance_image: float
+    guidance_text: float
+    guidance_audio: float
+    guidance_audio_interpolator: float
+    guidance_rescale: float
+    temporal: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph: dtype ("float32" or "int64") and static shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A call of the reference, see `keyvid.engines.verification`; arrays in base64, little-endian.
+
+    Attributes:
+        integers: int64 inputs by tensor name.
+        outputs: float32 numbers spread over each output.
+    """
+
+    integers: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class GraphMemory:
+    """Bytes that a graph needs in float32, told from its shapes.
+
+    Attributes:
+        weights: of all weights.
+        cast: of those that are stored in another type.
+        values: most at one time, where attention keeps no scores.
+        scores: what is added where it does.
+    """
+
+    weights: int
+    cast: int
+    values: int
+    scores: int
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph of a stage.
+
+    Attributes:
+        file: name in the bundle.
+        inputs, outputs: by tensor name.
+        memory: what it needs, whatever an engine adds.
+        branches: guidance branches per call, None for a stage without branches.
+        temporal: temporal attention, "full" or "windows", None where there is none.
+        check: a call with known outcome, None if it was not verified.
+    """
+
+    file: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    memory: GraphMemory
+    branches: int | None = None
+    temporal: str | None = None
+    check: Check | None = None
+
+
+@dataclass(frozen=True)
+class HalfPrecision:
+    """What stays in float32 in half-precision graphs, and the ranges that decided it.
+
+    Attributes:
+        largest: absolute value that the reference computes on real inputs; float16 ends at 65504.
+        module: in which module, "" for the network itself.
+        norm_squares: largest sum of squares behind a variance.
+        norms: number of normalisations, all of which are in float32.
+        islands: further modules in float32.
+        rounding: relative error where each result is rounded to float16, as a GPU does it and
+            ONNX Runtime's CPU provider does not; None where islands are.
+    """
+
+    largest: float
+    module: str
+    norm_squares: float
+    norms: int
+    islands: tuple[str, ...]
+    rounding: float | None
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """The graphs of one network.
+
+    Attributes:
+        precision: "fp32" or "fp16", what the graphs compute in.
+        graphs: variants that share the stage's weights.
+        error: largest relative error against the reference, None if not verified.
+        half: ranges of half-precision graphs, None if they were not measured.
+    """
+
+    precision: str
+    graphs: tuple[GraphSpec, ...]
+    error: float | None = None
+    half: HalfPrecision | None = None
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """Size in bytes and sha256 (hex) of a file."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileSpec":
+        """Size and hash of the file at `path`."""
+        return cls(path.stat().st_size, sha256_of(path))
