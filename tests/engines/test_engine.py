@@ -257,7 +257,6 @@ def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_p
         import sys
         import numpy as np
         from keyvid.engines.bundle import Bundle
-        from keyvid.engines.specs import FileSpec, TensorSpec
         from keyvid.engines.engine import open_engine
         engine = open_engine(Bundle.load({str(affine_bundle.path)!r}), "affine", engine={name!r})
         engine(x=np.zeros((2, 64), np.float32), bias=np.zeros((1, 32), np.float32),
