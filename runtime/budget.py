@@ -45,7 +45,9 @@ def choose_batches(
             raise SettingsError(_refusal(stage, graphs[-1], needs[-1], room, is_asked=is_asked))
         taken = fits.index(True)
         graph = chosen[stage] = graphs[taken]
-        lines.append((logging.INFO, f"{graph.file}: at most {_bytes(needs[taken])} of memory"))
+        if needs[taken] > held:  # not on a GPU
+            forecast = f"{graph.file}: at most {_bytes(needs[taken])} of memory"
+            lines.append((logging.INFO, forecast))
         if taken:
             fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
             lines.append((logging.WARNING, fewer))
