@@ -100,7 +100,8 @@ def _export(
         raise SettingsError(
             f"{error.name} is not installed; run pip install 'keyvid[export]'"
         ) from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    for name in ("torch.onnx", "onnxscript"):  # of torchvision, of splits that stay
+        logging.getLogger(name).setLevel(logging.ERROR)
     _check_names("stage", stages, STAGES)
     _check_names("preset", [preset], PRESETS)
     chosen = [name for name in STAGES if name in stages or not stages]
