@@ -6,7 +6,7 @@ On an NVIDIA GPU:
 keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --engine tensorrt --out full
 python bench/full.py --bundle full --json gpu.json
 
-On a CPU, a call of the generator with one branch (PyTorch and OpenVINO take 20 GB together):
+On a CPU, a call of the generator with one branch (PyTorch and OpenVINO take 17 GB together):
 
 \b
 keyvid-export --preset keyvid-512 --random-weights 0 --stage generator --out full

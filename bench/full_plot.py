@@ -16,10 +16,10 @@ def draw_rows(rows: Sequence[Row], title: str) -> Image.Image:
     height = 2 * _MARGIN + 30 + sum(_ROW * (len(group) + 1) + 14 for _, group in cases)
     page = Image.new("RGB", (_WIDTH, height), _PAPER)
     pen = ImageDraw.Draw(page)
-    pen.text((_MARGIN, _MARGIN - 8), title, _INK, _font(18))
+    pen.text((_MARGIN, _MARGIN - 8), title, _INK, ImageFont.load_default(18))
     y = _MARGIN + 34
     for case, group in cases:
-        pen.text((_MARGIN, y), case, _INK, _font(15))
+        pen.text((_MARGIN, y), case, _INK, ImageFont.load_default(15))
         longest = max((row.seconds or 0 for row in group), default=0)
         for row in group:
             y += _ROW
@@ -29,14 +29,16 @@ def draw_rows(rows: Sequence[Row], title: str) -> Image.Image:
 
 
 def _draw_row(pen: ImageDraw.ImageDraw, y: int, row: Row, longest: float, colour: str) -> None:
-    pen.text((_MARGIN + 12, y + 4), row.candidate, _INK, _font(13))
+    pen.text((_MARGIN + 12, y + 4), row.candidate, _INK, ImageFont.load_default(13))
     x = _MARGIN + _LABEL
     if row.seconds is None:
-        pen.text((x, y + 4), f"not available: {row.reason}"[:110], _GREY, _font(12))
+        pen.text(
+            (x, y + 4), f"not available: {row.reason}"[:110], _GREY, ImageFont.load_default(12)
+        )
         return
     width = (_WIDTH - x - _MARGIN - _NUMBERS) * row.seconds / longest
     pen.rectangle((x, y + 2, x + max(width, 1), y + _ROW - 8), colour)
-    pen.text((x + width + 10, y + 4), _numbers(row), _INK, _font(13))
+    pen.text((x + width + 10, y + 4), _numbers(row), _INK, ImageFont.load_default(13))
 
 
 def _numbers(row: Row) -> str:
@@ -46,7 +48,3 @@ def _numbers(row: Row) -> str:
     if row.peak_bytes:
         words.append(f"{row.peak_bytes / 1e9:.1f} GB")
     return ", ".join(words)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -18,7 +18,7 @@ _FORGET_EVERY_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an engine makes of a graph's own needs, measured at full size (docs/performance.md).
+    """What an engine makes of a graph's own needs, measured with the published U-Nets.
 
     Attributes:
         weights: copies of the weights; those that it had to cast count once more.
@@ -35,7 +35,7 @@ class Footprint:
 _FOOTPRINTS = {
     "openvino": Footprint(1.1, 1.0, False),
     "openvino-bf16": Footprint(1.1, 1.0, False),  # as float32 at most
-    "onnxruntime": Footprint(2.1, 3.5, True),
+    "onnxruntime": Footprint(2.1, 3.5, True),  # by one figure: 24 GB, a branch of the generator
 }
 
 

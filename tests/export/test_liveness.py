@@ -1,4 +1,4 @@
-"""What a graph needs in memory, by hand and against ONNX Runtime's own view of the shapes."""
+"""What a graph needs in memory, against small graphs whose needs are counted by hand."""
 
 import onnx
 import pytest
