@@ -81,6 +81,27 @@ def write_hollow_bundle(folder: Path) -> None:
 
 
 @pytest.fixture
+def bundle_of() -> Callable[[SamplingDefaults, dict[str, list[GraphSpec]]], Bundle]:
+    """`bundle_of(sampling, graphs)`: a bundle that is nowhere, for what only reads its manifest."""
+
+    def make(sampling: SamplingDefaults, graphs: dict[str, list[GraphSpec]]) -> Bundle:
+        return Bundle(
+            path=Path("none"),
+            name="none",
+            preset="tiny",
+            weights="random",
+            makers={},
+            dimensions=DIMENSIONS,
+            conditioning=Conditioning("paper", 1.0, False, 0.7),
+            sampling=sampling,
+            stages={name: StageSpec("fp32", tuple(of)) for name, of in graphs.items()},
+            files={},
+        )
+
+    return make
+
+
+@pytest.fixture
 def clip() -> Clip:
     """A clip that no network made: a bar that moves right, louder sound in its second half."""
     frames = np.full((48, 64, 96, 3), 60, np.uint8)

@@ -2,13 +2,11 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
-from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults
 from keyvid.runtime import budget
 
 GB = 10**9
@@ -17,7 +15,7 @@ THREE = replace(FOUR, guidance_text=FOUR.guidance_image)  # without a prompt
 HELD = GB // 2
 
 
-def make_bundle(exported=(4, 3, 2, 1)) -> Bundle:
+def make_graphs(exported) -> dict[str, list[GraphSpec]]:
     """Values of 1 GB a branch and weights of 1 GB; the interpolator takes three times as much."""
 
     def graph(name: str, branches: int | None, size: int, temporal: str | None = None) -> GraphSpec:
@@ -30,23 +28,11 @@ def make_bundle(exported=(4, 3, 2, 1)) -> Bundle:
         for temporal, size in (("windows", 3), ("full", 30))
         for branches in exported
     ]
-    stages = {
+    return {
         "vae_encoder": [graph("vae_encoder", None, 1)],
         "generator": generator,
         "interpolator": interpolator,
     }
-    return Bundle(
-        path=Path("none"),
-        name="none",
-        preset="tiny",
-        weights="random",
-        makers={},
-        dimensions=None,  # type: ignore[arg-type]
-        conditioning=None,  # type: ignore[arg-type]
-        sampling=FOUR,
-        stages={name: StageSpec("fp32", tuple(graphs)) for name, graphs in stages.items()},
-        files={},
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +49,18 @@ def machine(monkeypatch):
     return free
 
 
-def choose(sampling=FOUR, exported=(4, 3, 2, 1), **limits) -> dict[str, int]:
-    return budget.choose_batches(make_bundle(exported), "openvino", sampling, **limits)
+@pytest.fixture
+def choose(bundle_of):
+    """`choose(sampling, exported, **limits)`: the batches for such a bundle."""
+
+    def call(sampling=FOUR, exported=(4, 3, 2, 1), **limits) -> dict[str, int]:
+        bundle = bundle_of(FOUR, make_graphs(exported))
+        return budget.choose_batches(bundle, "openvino", sampling, **limits)
+
+    return call
 
 
-def test_all_at_once_where_there_is_memory(machine):
+def test_all_at_once_where_there_is_memory(choose, machine):
     assert choose() == {"generator": 4, "interpolator": 4}
     assert choose(THREE) == {"generator": 3, "interpolator": 3}
     machine(None)  # nobody knows
@@ -77,18 +70,18 @@ def test_all_at_once_where_there_is_memory(machine):
 @pytest.mark.parametrize(
     ("free", "batches"), [(13, (4, 4)), (12.9, (4, 2)), (7, (4, 2)), (6.9, (4, 1)), (4, (2, 1))]
 )
-def test_fewer_at_a_time_where_there_is_less(machine, free, batches):
+def test_fewer_at_a_time_where_there_is_less(choose, machine, free, batches):
     machine(free)
     assert tuple(choose().values()) == batches
 
 
-def test_what_a_limit_leaves_counts_with_what_is_held(machine):
+def test_what_a_limit_leaves_counts_with_what_is_held(choose, machine):
     machine(1)  # a limit that is asked for is trusted
     assert tuple(choose(max_memory=13 * GB + HELD).values()) == (4, 4)
     assert tuple(choose(max_memory=13 * GB).values()) == (4, 2)
 
 
-def test_branches_are_not_run_in_vain(machine):
+def test_branches_are_not_run_in_vain(choose, machine):
     machine(9)  # two at a time would run four of the three
     assert choose(THREE)["interpolator"] == 1
     machine(10)
@@ -96,7 +89,7 @@ def test_branches_are_not_run_in_vain(machine):
     assert choose(THREE, exported=(4, 2, 1))["generator"] == 1
 
 
-def test_a_wish_is_kept_or_refused(machine):
+def test_a_wish_is_kept_or_refused(choose, machine):
     assert choose(cfg_batch=2) == {"generator": 2, "interpolator": 2}
     machine(6)
     with pytest.raises(
@@ -107,7 +100,7 @@ def test_a_wish_is_kept_or_refused(machine):
         choose(cfg_batch=2)
 
 
-def test_too_little_is_refused_with_the_number(machine):
+def test_too_little_is_refused_with_the_number(choose, machine):
     with pytest.raises(
         SettingsError,
         match=r"^interpolator: takes 4\.5 GB of memory with 1 guidance branch a call, "
@@ -119,18 +112,18 @@ def test_too_little_is_refused_with_the_number(machine):
         choose()
 
 
-def test_the_temporal_mode_counts(machine):
+def test_the_temporal_mode_counts(choose, machine):
     machine(31)
     assert choose(replace(FOUR, temporal="full"))["interpolator"] == 1
 
 
-def test_a_gpu_engine_is_not_limited(monkeypatch, machine):
+def test_a_gpu_engine_is_not_limited(choose, monkeypatch, machine):
     monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
     machine(0)
     assert choose() == {"generator": 4, "interpolator": 4}
 
 
-def test_the_choice_is_logged(caplog):
+def test_the_choice_is_logged(choose, caplog):
     caplog.set_level(logging.INFO, "keyvid")
     choose(max_memory=8 * GB)
     assert "interpolator.b2: at most 7.5 GB of memory" in caplog.text

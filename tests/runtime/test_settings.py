@@ -1,38 +1,24 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.errors import SettingsError
-from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults, StageSpec
+from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults
 from keyvid.runtime.settings import Settings, check_seed, resolve
 
 DEFAULTS = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
 
 
-def make_bundle() -> Bundle:
-    graphs = tuple(
-        GraphSpec(f"b{size}", {}, {}, GraphMemory(0, 0, 0, 0), branches=size) for size in (4, 2, 1)
-    )
-    unet = StageSpec("fp32", graphs)
-    return Bundle(
-        path=Path("none"),
-        name="none",
-        preset="tiny",
-        weights="random",
-        makers={},
-        dimensions=None,  # type: ignore[arg-type]
-        conditioning=None,  # type: ignore[arg-type]
-        sampling=DEFAULTS,
-        stages={"generator": unet, "interpolator": unet},
-        files={},
-    )
+@pytest.fixture
+def bundle(bundle_of):
+    memory = GraphMemory(0, 0, 0, 0)
+    graphs = [GraphSpec(f"b{size}", {}, {}, memory, branches=size) for size in (4, 2, 1)]
+    return bundle_of(DEFAULTS, {"generator": graphs, "interpolator": graphs})
 
 
-def test_what_is_not_set_is_the_bundles():
-    assert resolve(Settings(), make_bundle()) == DEFAULTS
-    changed = resolve(Settings(steps=3, eta=0.0, temporal="full", cfg_batch=2), make_bundle())
+def test_what_is_not_set_is_the_bundles(bundle):
+    assert resolve(Settings(), bundle) == DEFAULTS
+    changed = resolve(Settings(steps=3, eta=0.0, temporal="full", cfg_batch=2), bundle)
     assert changed == replace(DEFAULTS, steps=3, eta=0.0, temporal="full")
 
 
@@ -53,9 +39,9 @@ def test_what_is_not_set_is_the_bundles():
         (Settings(cfg_batch=0), "cfg-batch 0: want one of 1, 2, 4"),
     ],
 )
-def test_wrong_settings_name_the_valid_ones(settings, message):
+def test_wrong_settings_name_the_valid_ones(bundle, settings, message):
     with pytest.raises(SettingsError) as error:
-        resolve(settings, make_bundle())
+        resolve(settings, bundle)
     assert str(error.value) == message
 
 
