@@ -18,7 +18,7 @@ from sync_make import Recipe, parse_settings
 from sync_report import markdown_table, number
 from sync_results import Record, read_records
 
-from keyvid.engines.command import run_command
+from keyvid.command import run_command
 from keyvid.runtime.outputs import write_atomic
 
 _DEFAULT = "default"

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import pytest
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import ENGINES, probe_engine
-from keyvid.engines.errors import BundleError
-from keyvid.engines.specs import GraphSpec
+from keyvid.errors import BundleError
 
 _MATRIX_SIZE = 2048
 _PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")

@@ -27,9 +27,9 @@ from calls import Row, format_rows, measure
 from full_plot import draw_rows
 from variants import CASES, MODES, Bench
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.command import run_command
-from keyvid.engines.errors import SettingsError
+from keyvid.bundle.manifest import Bundle
+from keyvid.command import run_command
+from keyvid.errors import SettingsError
 from keyvid.runtime.outputs import write_atomic
 from keyvid_ref.presets import PRESETS
 

@@ -11,7 +11,7 @@ import sys
 import click
 import numpy as np
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
 from keyvid.engines.memory import process_bytes
 from keyvid.runtime.pipeline import Pipeline

@@ -14,8 +14,8 @@ from typing import Protocol
 import click
 import numpy as np
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.command import run_command
+from keyvid.bundle.manifest import Bundle
+from keyvid.command import run_command
 from keyvid.export import rounding
 from keyvid.export.source import Source
 from keyvid.runtime.media import load_image

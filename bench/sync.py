@@ -26,7 +26,7 @@ from sync_report import compare, write_table
 from sync_results import SCORES_FILE, Record, observe, read_records, see_strikes, summarise
 from sync_score import find_lag
 
-from keyvid.engines.command import run_command
+from keyvid.command import run_command
 from keyvid.runtime.outputs import write_atomic
 from keyvid_ref import world
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from sync_motion import EVENTS
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 from keyvid_ref import world
 
 SOUNDS = ("own", "silent", "swapped", "shifted")

@@ -19,8 +19,8 @@ import numpy as np
 from sync_ablations import ABLATIONS
 from sync_clips import Scene, Task, make_scene
 
-from keyvid.engines.errors import EngineError, SettingsError
-from keyvid.runtime import Pipeline, Settings
+from keyvid import Pipeline, Settings
+from keyvid.errors import EngineError, SettingsError
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.keyframes import parse_keyframes
 from keyvid.runtime.outputs import write_atomic

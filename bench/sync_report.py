@@ -8,7 +8,7 @@ from sync_clips import SHIFT_S
 from sync_motion import MEASURES
 from sync_results import KIND_TOLERANCE_MS, Record
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 
 _COMPARED_MS = (42, 83)
 _EXPLANATIONS = {

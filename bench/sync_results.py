@@ -12,7 +12,7 @@ from sync_clips import Film
 from sync_motion import MEASURES, find_strikes
 from sync_picture import Picture
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 
 SCORES_FILE = "scores.json"
 KIND_TOLERANCE_MS = 83  # of scores per kind and with other sounds

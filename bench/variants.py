@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import choose_engine, open_engine
-from keyvid.engines.errors import SettingsError
+from keyvid.errors import SettingsError
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
 from keyvid.runtime.pipeline import Pipeline

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 
 
 def import_onnxruntime(install: str = "onnxruntime") -> Any:

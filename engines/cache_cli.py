@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from keyvid.engines.command import run_command
+from keyvid.command import run_command
 from keyvid.engines.plan_cache import Entry, PlanCache, default_folder
 
 _FOLDER = click.option(

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import first_line, import_onnxruntime
-from keyvid.engines.errors import EngineError
-from keyvid.engines.specs import TensorSpec
+from keyvid.errors import EngineError
 
 _PROVIDER = "CUDAExecutionProvider"
 _DEVICE = "cuda"

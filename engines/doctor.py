@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from keyvid.engines.bundle import PACKAGED, Bundle
-from keyvid.engines.command import run_command
+from keyvid.bundle.manifest import PACKAGED, Bundle
+from keyvid.command import run_command
 from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_engine
-from keyvid.engines.errors import BundleError, EngineError
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.verification import format_reports, verify_engine, write_record
+from keyvid.errors import BundleError, EngineError
 
 _PACKAGES = (
     "keyvid",

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keyvid.bundle.external_data import check_external_data
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import GraphSpec, TensorSpec
 from keyvid.engines.backend import first_line
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import BundleError, EngineError, SettingsError
-from keyvid.engines.external_data import check_external_data
-from keyvid.engines.specs import GraphSpec, TensorSpec
+from keyvid.errors import BundleError, EngineError, SettingsError
 
 # Engine name -> module with `probe` and `load`. "auto" takes the first that works: on a GPU those
 # that compute as the graph says, on a CPU float32, then bfloat16, which errs by some percent.

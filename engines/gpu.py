@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keyvid.engines.backend import import_cudart
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 MEMORY_ADVICE = "lower --cfg-batch, or close other programs that use the GPU"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from keyvid.engines.specs import GraphMemory
+from keyvid.bundle.specs import GraphMemory
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import import_onnxruntime
-from keyvid.engines.errors import EngineError
-from keyvid.engines.specs import TensorSpec
+from keyvid.errors import EngineError
 
 _PROVIDER = "CPUExecutionProvider"
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import import_openvino
-from keyvid.engines.errors import EngineError
 from keyvid.engines.memory import mapped_passing_by
-from keyvid.engines.specs import TensorSpec
+from keyvid.errors import EngineError
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
 

@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from keyvid.engines.errors import EngineError
-from keyvid.engines.typed_json import from_json, parse_json
+from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.errors import EngineError
 
 SCHEMA = 1
 _PLAN = "plan"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.external_data import check_external_data
+from keyvid.bundle.external_data import check_external_data
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.plan_cache import PlanCache
 from keyvid.engines.tensorrt_engine import SETTINGS
 from keyvid.engines.tensorrt_plan import describe, load_plan

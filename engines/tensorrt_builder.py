@@ -17,8 +17,8 @@ from time import perf_counter
 from typing import Any
 
 from keyvid.engines.backend import import_tensorrt
-from keyvid.engines.errors import EngineError
 from keyvid.engines.gpu import free_bytes
+from keyvid.errors import EngineError
 
 _MAX_ERRORS = 5
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import import_tensorrt
-from keyvid.engines.errors import EngineError
 from keyvid.engines.gpu import MEMORY_ADVICE, Buffer, Stream, find_gpu, free_bytes
 from keyvid.engines.plan_cache import PlanCache
-from keyvid.engines.specs import TensorSpec
 from keyvid.engines.tensorrt_plan import BuildSettings, describe, load_plan
+from keyvid.errors import EngineError
 
 SETTINGS = {
     "tensorrt": BuildSettings(),

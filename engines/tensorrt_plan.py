@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from keyvid.bundle.external_data import external_files
+from keyvid.bundle.files import known_sha256
 from keyvid.engines.backend import import_tensorrt
-from keyvid.engines.errors import EngineError
-from keyvid.engines.external_data import external_files
-from keyvid.engines.files import known_sha256
 from keyvid.engines.gpu import find_gpu, free_bytes
 from keyvid.engines.plan_cache import PlanCache, key_of
 from keyvid.engines.tensorrt_builder import BuildRequest
+from keyvid.errors import EngineError
 
 BUILDER_VERSION = 1  # a change in how plans are built makes old ones stale
 

@@ -16,13 +16,13 @@ from time import perf_counter
 
 import numpy as np
 
-from keyvid.engines.bundle import MANIFEST, Bundle
+from keyvid.bundle.files import known_sha256
+from keyvid.bundle.manifest import MANIFEST, Bundle
+from keyvid.bundle.specs import Check, GraphSpec
 from keyvid.engines.engine import EngineChoice, open_engine
-from keyvid.engines.errors import BundleError, EngineError
-from keyvid.engines.files import known_sha256
 from keyvid.engines.gpu import free_bytes
 from keyvid.engines.memory import process_bytes
-from keyvid.engines.specs import Check, GraphSpec
+from keyvid.errors import BundleError, EngineError
 
 # Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
 # the order of sums; half precision keeps 11 bits in each of some hundred operations.

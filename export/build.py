@@ -10,10 +10,10 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from keyvid.engines.bundle import write_manifest
-from keyvid.engines.errors import KeyvidError
-from keyvid.engines.specs import Check, StageSpec
+from keyvid.bundle.manifest import write_manifest
+from keyvid.bundle.specs import Check, StageSpec
 from keyvid.engines.verification import TOLERANCE
+from keyvid.errors import KeyvidError
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph, makers
 from keyvid.export.ranges import Ranges, stage_ranges

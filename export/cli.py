@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.command import run_command
+from keyvid.bundle.manifest import Bundle
+from keyvid.command import run_command
 from keyvid.engines.engine import choose_engine
-from keyvid.engines.errors import SettingsError
+from keyvid.errors import SettingsError
 
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport

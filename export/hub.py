@@ -13,8 +13,8 @@ from pathlib import Path
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.file_download import http_get
 
-from keyvid.engines.errors import BundleError, SettingsError
-from keyvid.engines.files import known_sha256
+from keyvid.bundle.files import known_sha256
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export.source import Source
 from keyvid_ref.presets import Preset
 

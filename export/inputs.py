@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keyvid.engines.bundle import PACKAGED
-from keyvid.engines.errors import SettingsError
+from keyvid.bundle.manifest import PACKAGED
+from keyvid.errors import SettingsError
 from keyvid.export.hub import open_from_hub
 from keyvid.export.source import Source
 from keyvid_ref.presets import Preset

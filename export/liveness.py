@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from keyvid.engines.specs import GraphMemory
+from keyvid.bundle.specs import GraphMemory
 
 # Operators whose result is their first input under another shape.
 _VIEWS = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.specs import (
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keyvid.engines.specs import HalfPrecision
+from keyvid.bundle.specs import HalfPrecision
 from keyvid.export.rounding import rounding_error
 from keyvid.export.scene import TIMESTEPS, Scene
 from keyvid.export.stages import Stage, Variant

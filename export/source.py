@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from keyvid.engines.bundle import MANIFEST, Bundle, find_bundle
-from keyvid.engines.errors import BundleError, SettingsError
-from keyvid.engines.files import known_sha256
-from keyvid.engines.specs import FileSpec
+from keyvid.bundle.files import known_sha256
+from keyvid.bundle.manifest import MANIFEST, Bundle, find_bundle
+from keyvid.bundle.specs import FileSpec
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export.stages import STAGES
 from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
 from keyvid_ref.presets import Preset

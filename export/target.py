@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from keyvid.engines.bundle import MANIFEST, Bundle
-from keyvid.engines.errors import BundleError, KeyvidError, SettingsError
-from keyvid.engines.specs import FileSpec, StageSpec
-from keyvid.engines.typed_json import from_json, parse_json
+from keyvid.bundle.manifest import MANIFEST, Bundle
+from keyvid.bundle.specs import FileSpec, StageSpec
+from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.errors import BundleError, KeyvidError, SettingsError
 from keyvid.export.source import TOKENIZER, Source, parts
 from keyvid.export.stages import STAGES
 

@@ -15,8 +15,8 @@ from polygraphy.comparator import Comparator, IterationResult
 from polygraphy.logger import G_LOGGER
 from torch import Tensor, nn
 
+from keyvid.bundle.specs import Check
 from keyvid.engines.backend import import_onnxruntime
-from keyvid.engines.specs import Check
 from keyvid.engines.verification import known_input, make_check
 from keyvid.export.stages import Input, Stage
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterator
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import SettingsError
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import GraphSpec, SamplingDefaults
 from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
-from keyvid.engines.specs import GraphSpec, SamplingDefaults
+from keyvid.errors import SettingsError
 from keyvid.runtime.diffusion import UNETS, guidance_scales
 from keyvid.runtime.guidance import active_branches, batch_sizes
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from keyvid.engines.command import run_command
+from keyvid.command import run_command
 from keyvid.runtime.outputs import check_output
 
 _FILE = click.Path(path_type=Path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keyvid.engines.specs import SamplingDefaults
+from keyvid.bundle.specs import SamplingDefaults
 from keyvid.runtime.conditioning import Conditions, repeated_first_frame, scattered_keyframes
 from keyvid.runtime.guidance import active_branches, guided_velocity
 from keyvid.runtime.noise import standard_noise, window_noise

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from keyvid.engines.errors import SettingsError
+from keyvid.errors import SettingsError
 
 PEAK_DISTANCE = 5  # frames between neighbouring peaks
 PEAK_PROMINENCE = 0.1  # of the curve's range

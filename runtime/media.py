@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 from keyvid.runtime.outputs import check_output, write_atomic
 from keyvid.runtime.sound import Sound
 from keyvid.runtime.sources import check_file, decoder_message

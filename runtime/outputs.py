@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 
 _PROBE_BYTES = 4 << 20  # more than a clip, a report or a plot of the published size takes
 

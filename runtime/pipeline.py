@@ -5,9 +5,9 @@ from os import PathLike
 
 import numpy as np
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import SamplingDefaults
 from keyvid.engines.engine import EngineChoice, choose_engine
-from keyvid.engines.specs import SamplingDefaults
 from keyvid.runtime.budget import choose_batches
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.encoding import decode, encode_conditions, encode_first_frame, score_motion

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import SettingsError
-from keyvid.engines.specs import SamplingDefaults
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import SamplingDefaults
+from keyvid.errors import SettingsError
 from keyvid.runtime.schedule import NUM_TRAIN_STEPS, SOLVERS
 
 TEMPORAL_MODES = ("windows", "full")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from keyvid.engines.errors import MediaError, SettingsError
+from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.sources import check_file, decoder_message
 
 AudioSource = str | os.PathLike[str] | tuple[npt.NDArray[np.float32], int]

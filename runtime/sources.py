@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 
 
 def check_file(path: Path) -> None:

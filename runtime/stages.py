@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import Engine, open_engine
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 
 Progress = Callable[[str, int, int], None]
 Row = TypeVar("Row")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from keyvid.engines.errors import BundleError
+from keyvid.errors import BundleError
 
 
 def tokenize(path: Path, texts: list[str], num_tokens: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest_plugins = ["tests.affine"]
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

@@ -11,7 +11,7 @@ from calls import Candidate, Case, PeakMemory, count_flops, format_rows, matmul_
 from PIL import Image
 from torch import nn
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import probe_engine
 
 CPU = torch.device("cpu")

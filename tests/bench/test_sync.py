@@ -17,8 +17,8 @@ from squares import EVENTS, PLACES, draw_square
 from sync_ablations import ABLATIONS
 from sync_clips import make_scene, plan_tasks
 
-from keyvid.engines.errors import SettingsError
-from keyvid.runtime import Pipeline, Settings
+from keyvid import Pipeline, Settings
+from keyvid.errors import SettingsError
 from keyvid.runtime.diffusion import Diffusion
 from keyvid_ref import world
 

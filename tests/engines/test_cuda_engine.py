@@ -10,11 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines import cuda_engine
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.cuda_engine import CudaRunner
 from keyvid.engines.engine import Engine, open_engine, probe_engine
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 
 
 @pytest.fixture(autouse=True)

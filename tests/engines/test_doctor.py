@@ -5,10 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines import doctor
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import ENGINES, EngineStatus
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 
 
 def test_json_holds_all_findings() -> None:

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import FileSpec, TensorSpec
 from keyvid.engines import engine as engine_module
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import ENGINES, Engine, choose_engine, open_engine, probe_engine
-from keyvid.engines.errors import BundleError, EngineError, SettingsError
-from keyvid.engines.specs import FileSpec, TensorSpec
+from keyvid.errors import BundleError, EngineError, SettingsError
 
 # float32: one matrix product of 64 terms, tanh. bfloat16 keeps 8 bits, so that each of the 64
 # products of about 1 is off by up to 2**-9; their signs differ, and tanh only shrinks the error.
@@ -256,7 +256,7 @@ def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_p
     code = f"""
         import sys
         import numpy as np
-        from keyvid.engines.bundle import Bundle
+        from keyvid.bundle.manifest import Bundle
         from keyvid.engines.engine import open_engine
         engine = open_engine(Bundle.load({str(affine_bundle.path)!r}), "affine", engine={name!r})
         engine(x=np.zeros((2, 64), np.float32), bias=np.zeros((1, 32), np.float32),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from keyvid.bundle.specs import GraphMemory
 from keyvid.engines.memory import (
     available_bytes,
     engine_bytes,
@@ -12,7 +13,6 @@ from keyvid.engines.memory import (
     mapped_passing_by,
     process_bytes,
 )
-from keyvid.engines.specs import GraphMemory
 
 GIB = 2**30
 

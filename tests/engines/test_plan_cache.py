@@ -15,8 +15,8 @@ from stat import S_IMODE
 import pytest
 
 from keyvid.engines import plan_cache
-from keyvid.engines.errors import EngineError
 from keyvid.engines.plan_cache import PlanCache, key_of
+from keyvid.errors import EngineError
 
 KIND = {"graph": "abc", "gpu": "NVIDIA Test", "driver": "1"}
 CONTENT = bytes(range(256)) * 40

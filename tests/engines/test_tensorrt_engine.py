@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines import gpu, tensorrt_engine, tensorrt_plan
-from keyvid.engines.bundle import Bundle
 from keyvid.engines.engine import Engine, open_engine, probe_engine
-from keyvid.engines.errors import EngineError
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.plan_cache import PlanCache
 from keyvid.engines.plans import build_plans, format_plans
 from keyvid.engines.tensorrt_plan import BuildSettings, describe
 from keyvid.engines.verification import verify_engine
+from keyvid.errors import EngineError
 
 FAKES = Path(__file__).parent / "fakes"
 GIB = 1 << 30
@@ -361,7 +361,7 @@ def test_the_builder_ends_with_the_process_that_asked(
 def start(bundle: Bundle) -> subprocess.Popen[str]:
     """A process that opens the engine."""
     code = (
-        "from keyvid.engines.bundle import Bundle\n"
+        "from keyvid.bundle.manifest import Bundle\n"
         "from keyvid.engines.engine import open_engine\n"
         f"open_engine(Bundle.load({str(bundle.path)!r}), 'affine', engine='tensorrt').close()\n"
     )

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keyvid.bundle.manifest import Bundle, write_manifest
 from keyvid.engines import doctor
-from keyvid.engines.bundle import Bundle, write_manifest
 from keyvid.engines.engine import ENGINES, probe_engine
-from keyvid.engines.errors import BundleError
 from keyvid.engines.verification import (
     NUM_POINTS,
     GraphReport,
@@ -23,6 +22,7 @@ from keyvid.engines.verification import (
     make_check,
     verify_engine,
 )
+from keyvid.errors import BundleError
 
 USABLE = [name for name in ENGINES if probe_engine(name).available]
 

@@ -5,10 +5,10 @@ import numpy as np
 import onnx
 import pytest
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
-from keyvid.engines.errors import BundleError, SettingsError
 from keyvid.engines.verification import verify_engine
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export import build, ranges
 from keyvid.export.build import ExportError, build_bundle
 from keyvid.export.source import TOKENIZER, Source

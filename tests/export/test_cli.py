@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.files import sha256_of
+from keyvid.bundle.files import sha256_of
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.plans import PlanReport
 from keyvid.export.cli import main
 from keyvid.export.hub import RELEASED

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from keyvid.engines.errors import BundleError, SettingsError
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export.hub import RELEASED, default_folder, fetch, open_from_hub
 
 NAME = "RyanWW/KeyVID/interpolation/epoch=3669-step=58720.ckpt"

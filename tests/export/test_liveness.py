@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from keyvid.engines.specs import GraphMemory
+from keyvid.bundle.specs import GraphMemory
 from keyvid.export.liveness import graph_memory
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from keyvid.engines.errors import BundleError, SettingsError
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export.source import TOKENIZER, Source
 from keyvid_ref.audio_encoder import resize_position_table
 from keyvid_ref.weights import NETWORKS, load_network

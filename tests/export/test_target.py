@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import BundleError, SettingsError
+from keyvid.bundle.manifest import Bundle
+from keyvid.errors import BundleError, SettingsError
 from keyvid.export.build import build_bundle
 from keyvid.export.source import Source
 from keyvid.export.target import put_in_place

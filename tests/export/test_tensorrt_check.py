@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.export import build, tensorrt_check
 from keyvid.export.build import ExportError, build_bundle
 from keyvid.export.stages import STAGES

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from keyvid.engines.bundle import Bundle, write_manifest
-from keyvid.engines.specs import (
+from keyvid.bundle.manifest import Bundle, write_manifest
+from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,

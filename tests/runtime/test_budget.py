@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyvid.engines.errors import SettingsError
-from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults
+from keyvid.bundle.specs import GraphMemory, GraphSpec, SamplingDefaults
+from keyvid.errors import SettingsError
 from keyvid.runtime import budget
 
 GB = 10**9

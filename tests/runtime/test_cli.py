@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime import cli
 from keyvid.runtime.pipeline import Clip, Pipeline

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from keyvid.engines.errors import SettingsError
+from keyvid.errors import SettingsError
 from keyvid.runtime.keyframes import (
     find_peaks,
     parse_keyframes,

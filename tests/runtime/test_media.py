@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 from keyvid.runtime.media import load_image, write_video
 from keyvid.runtime.sound import Sound, load_sound, to_mono
 

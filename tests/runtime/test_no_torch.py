@@ -16,9 +16,9 @@ sys.meta_path.insert(0, Torchless())
 
 IMPORT_ALL = """
 import importlib, pkgutil
-import keyvid.engines, keyvid.runtime
+import keyvid.bundle, keyvid.engines, keyvid.runtime
 
-for package in (keyvid.engines, keyvid.runtime):
+for package in (keyvid.bundle, keyvid.engines, keyvid.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 """
@@ -40,10 +40,10 @@ def test_no_module_imports_torch():
 
 def test_public_names_come_when_asked_for():
     done = run(
-        "import keyvid.runtime as runtime\n"
+        "import keyvid\n"
         "assert 'numpy' not in sys.modules, 'importing the package must stay cheap'\n"
-        "for name in runtime.__all__: getattr(runtime, name)\n"
-        "try: runtime.nothing\n"
+        "for name in keyvid.__all__: getattr(keyvid, name)\n"
+        "try: keyvid.nothing\n"
         "except AttributeError: pass\n"
         "else: raise SystemExit('no AttributeError')\n"
     )
@@ -53,7 +53,7 @@ def test_public_names_come_when_asked_for():
 def test_a_clip_is_made_without_torch():
     done = run(
         "import numpy as np\n"
-        "from keyvid.runtime import Pipeline, Settings\n"
+        "from keyvid import Pipeline, Settings\n"
         "image, sound = np.zeros((64, 96, 3), np.uint8), np.ones(32_000, np.float32)\n"
         "pipeline = Pipeline.load('tiny', threads=1)\n"
         "clip = pipeline(image, (sound, 16_000), settings=Settings(steps=1))\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 from keyvid.runtime.outputs import check_output, write_atomic
 
 
@@ -31,7 +31,7 @@ def test_relative_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 FULL = """
 import resource, sys
 from pathlib import Path
-from keyvid.engines.errors import MediaError
+from keyvid.errors import MediaError
 from keyvid.runtime.outputs import check_output, write_atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import BundleError, EngineError, SettingsError
-from keyvid.runtime import Pipeline, Settings, stages
+from keyvid import Pipeline, Settings
+from keyvid.bundle.manifest import Bundle
+from keyvid.errors import BundleError, EngineError, SettingsError
+from keyvid.runtime import stages
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import PRESETS, Sampling
 from keyvid_ref.weights import load_networks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime.pipeline import Clip, Pipeline
 from keyvid.runtime.report import write_report

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyvid.engines.errors import SettingsError
-from keyvid.engines.specs import GraphMemory, GraphSpec, SamplingDefaults
+from keyvid.bundle.specs import GraphMemory, GraphSpec, SamplingDefaults
+from keyvid.errors import SettingsError
 from keyvid.runtime.settings import Settings, check_seed, resolve
 
 DEFAULTS = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")

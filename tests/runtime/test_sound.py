@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from keyvid.engines.errors import MediaError, SettingsError
+from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.sound import load_sound, to_mono
 
 RATE = 16_000

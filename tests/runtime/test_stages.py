@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keyvid.engines.errors import EngineError
+from keyvid.errors import EngineError
 from keyvid.runtime import stages
 from keyvid.runtime.stages import StageRunner
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from keyvid.engines.errors import BundleError
+from keyvid.errors import BundleError
 from keyvid.runtime.tokenizer import tokenize
 
 

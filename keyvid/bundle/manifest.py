@@ -2,7 +2,7 @@
 
 A bundle is checked against its own `bundle.json`: names that stay in the folder, regular files of
 the stated size and sha256, known keys of the right type. What a graph itself says about files
-beside it is checked by `keyvid.engines.external_data` before a backend sees it.
+beside it is checked by `keyvid.bundle.external_data` before a backend sees it.
 """
 
 import json
@@ -14,9 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keyvid.engines.errors import BundleError
-from keyvid.engines.files import check_regular, check_sha256, check_size
-from keyvid.engines.specs import (
+from keyvid.bundle.files import check_regular, check_sha256, check_size
+from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
@@ -24,7 +23,8 @@ from keyvid.engines.specs import (
     SamplingDefaults,
     StageSpec,
 )
-from keyvid.engines.typed_json import from_json, parse_json
+from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.errors import BundleError
 
 SCHEMA = 2  # 1: each branch had its own copy of the latent
 MANIFEST = "bundle.json"
@@ -125,7 +125,7 @@ def find_bundle(bundle: str | PathLike[str]) -> Path:
         BundleError: there is no such folder.
     """
     if bundle in PACKAGED:
-        path = Path(str(resources.files("keyvid.runtime"))) / "bundles" / str(bundle)
+        path = Path(str(resources.files("keyvid"))) / "bundles" / str(bundle)
         if not path.is_dir():
             raise BundleError(
                 f"{path}: the packaged bundle {bundle!r} is missing; install keyvid again "

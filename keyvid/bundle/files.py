@@ -4,7 +4,7 @@ import hashlib
 import stat
 from pathlib import Path
 
-from keyvid.engines.errors import BundleError
+from keyvid.errors import BundleError
 
 # (path, size, modification time in ns) of files that this process has hashed.
 _known: dict[tuple[Path, int, int], str] = {}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from keyvid.engines import bundle as bundle_module
-from keyvid.engines import files
-from keyvid.engines.bundle import Bundle, write_manifest
-from keyvid.engines.errors import BundleError
-from keyvid.engines.specs import GraphSpec
+from keyvid.bundle import files
+from keyvid.bundle import manifest as bundle_module
+from keyvid.bundle.manifest import Bundle, write_manifest
+from keyvid.bundle.specs import GraphSpec
+from keyvid.errors import BundleError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from keyvid.engines.bundle import Bundle, write_manifest
-from keyvid.engines.specs import (
+from keyvid.bundle.manifest import Bundle, write_manifest
+from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,

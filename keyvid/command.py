@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from keyvid.engines.errors import KeyvidError
+from keyvid.errors import KeyvidError
 
 
 def run_command(command: click.Command, name: str, args: Sequence[str] | None) -> int:

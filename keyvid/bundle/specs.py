@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyvid.engines.files import sha256_of
+from keyvid.bundle.files import sha256_of
 
 
 @dataclass(frozen=True)

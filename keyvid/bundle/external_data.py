@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from keyvid.engines.bundle import Bundle
-from keyvid.engines.errors import BundleError
+from keyvid.bundle.manifest import Bundle
+from keyvid.errors import BundleError
 
 # Field numbers of onnx.proto (onnx 1.x, IR version 3 to 13) on the way to external data:
 # message -> field -> message in that field.

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from keyvid.engines.bundle import Bundle
+from keyvid.bundle.external_data import check_external_data
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
-from keyvid.engines.errors import BundleError
-from keyvid.engines.external_data import check_external_data
+from keyvid.errors import BundleError
 
 WEIGHTS = "affine.safetensors"
 ModelAt = Callable[[str, int, int], onnx.ModelProto]
@@ -131,7 +131,7 @@ def test_every_message_of_onnx_that_holds_tensors_is_known() -> None:
     """The table of fields is complete for the installed `onnx`, found by walking its schema."""
     from onnx import onnx_ml_pb2
 
-    from keyvid.engines import external_data
+    from keyvid.bundle import external_data
 
     messages = onnx_ml_pb2.DESCRIPTOR.message_types_by_name
     names = {"Training": "TrainingInfo"}

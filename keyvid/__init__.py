@@ -1,0 +1,37 @@
+"""Animate a picture to a sound: the face of the package.
+
+    from keyvid import Pipeline
+
+    clip = Pipeline.load()("hammer.png", "hammer.wav")
+    clip.save("hammer.mp4")
+
+The rooms `keyvid.engines`, `keyvid.runtime` and `keyvid.export` are the folders `engines/`,
+`runtime/` and `export/` at the root of the repository: links in this folder lead there, and nothing
+else needs to know. `keyvid.bundle` and `keyvid.score` lie here.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keyvid.errors import KeyvidError
+    from keyvid.runtime.pipeline import Clip, Pipeline
+    from keyvid.runtime.settings import Settings
+
+__all__ = ["Clip", "KeyvidError", "Pipeline", "Settings", "__version__"]
+
+_HOMES = {
+    "Clip": "keyvid.runtime.pipeline",
+    "KeyvidError": "keyvid.errors",
+    "Pipeline": "keyvid.runtime.pipeline",
+    "Settings": "keyvid.runtime.settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: `import keyvid` takes milliseconds."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("keyvid")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
