@@ -14,10 +14,12 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from keyvid_ref.unet_blocks import UnitLength
+
 # Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
 OPSET = 21
 
-_NORMS = (nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.GroupNorm, nn.LayerNorm, UnitLength)
 _STORED_TYPES = {
     "F32": ir.DataType.FLOAT,
     "F16": ir.DataType.FLOAT16,
@@ -79,7 +81,8 @@ def export_graph(
 def half_precision(module: nn.Module, islands: Collection[str] = ()) -> nn.Module:
     """A float16 copy in which normalisations and the modules named `islands` compute in float32.
 
-    Normalisations add up squares, which float16 cannot hold; see `keyvid.export.ranges`.
+    Normalisations add up squares, which float16 cannot hold, and divide by what may be as small as
+    1e-12; see `keyvid.export.ranges`.
     """
     half = deepcopy(module).half()
     inside = tuple(f"{name}." for name in islands)

@@ -155,7 +155,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _sum_of_squares(func: Any, args: tuple[Any, ...]) -> float | None:
-    """The largest one behind a variance, None for what is no normalisation."""
+    """The largest one behind a variance or length, None for what is no normalisation."""
     x: Tensor
     if func is _aten.native_group_norm.default:
         x, *_, groups, _ = args
@@ -163,6 +163,8 @@ def _sum_of_squares(func: Any, args: tuple[Any, ...]) -> float | None:
     elif func is _aten.native_layer_norm.default:
         x, shape, *_ = args
         rows = x.flatten(-len(shape))
+    elif func is _aten.linalg_vector_norm.default:
+        rows, *_ = args
     else:
         return None
     return float(rows.square().sum(-1).max())

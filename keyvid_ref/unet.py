@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from keyvid_ref.unet_blocks import (
     Context,
@@ -13,6 +12,7 @@ from keyvid_ref.unet_blocks import (
     SpatialTransformer,
     TemporalTransformer,
     TemporalWindows,
+    UnitLength,
     Upsample,
     repeat_rows,
     run_layers,
@@ -69,6 +69,7 @@ class UNet(nn.Module):
         if config.frame_index:
             self.frame_idx_embedding = embedding_mlp()
         self.audio_proj_2 = nn.Linear(config.audio_dim, config.context_dim)
+        self.unit_length = UnitLength()
 
         self.input_blocks = nn.ModuleList(
             [nn.ModuleList([nn.Conv2d(2 * config.latent_channels, width, 3, padding=1)])]
@@ -223,5 +224,5 @@ class UNet(nn.Module):
         return Context(
             text=text[:, None].expand(-1, num_frames, -1, -1).flatten(0, 1),
             image=image.unflatten(1, (num_frames, config.image_tokens)).flatten(0, 1),
-            audio=F.normalize(self.audio_proj_2(audio), dim=-1).flatten(0, 1),
+            audio=self.unit_length(self.audio_proj_2(audio)).flatten(0, 1),
         )

@@ -27,6 +27,13 @@ def sinusoidal_embedding(values: Tensor, dim: int) -> Tensor:
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
 
+class UnitLength(nn.Module):
+    """Vectors along the last axis as long as 1; a module, so that half precision can spare it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+
 def repeat_rows(x: Tensor, rows: int) -> Tensor:
     """(n, ...) to (rows, ...), all of it again and again: what branches share, for each branch."""
     return x if len(x) == rows else x.repeat(rows // len(x), *[1] * (x.dim() - 1))

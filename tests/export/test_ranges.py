@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from keyvid.export.graph import half_precision
 from keyvid.export.ranges import LIMIT, Ranges, measure_ranges
+from keyvid_ref.unet_blocks import UnitLength
 
 
 class Square(nn.Module):
@@ -92,3 +93,17 @@ def test_an_island_holds_what_half_precision_cannot(network):
         got = half(x.half())
     assert got.dtype == torch.float16
     torch.testing.assert_close(got.float(), want, rtol=5e-3, atol=0.5)
+
+
+def test_a_row_of_zeros_has_a_direction_in_half_precision():
+    """The smallest divisor, 1e-12, is zero in float16: without an island this gives no number."""
+    half = half_precision(nn.Sequential(UnitLength()))
+    got = half(torch.tensor([[0.0, 0.0], [3e-4, 4e-4]]).half())
+    assert got.dtype == torch.float16
+    torch.testing.assert_close(got.float(), torch.tensor([[0, 0], [0.6, 0.8]]), atol=1e-3, rtol=0)
+
+
+def test_a_length_is_a_sum_of_squares():
+    ranges, x = Ranges(), torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+    measure_ranges(ranges, nn.Sequential(UnitLength()), lambda net, x: net(x), [(x,)])
+    assert ranges.squares == {"0": 25.0}
