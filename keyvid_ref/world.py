@@ -1,14 +1,16 @@
 """A synthetic world to learn from: small scenes that move when the sound does.
 
-A clip is two seconds: 48 frames at 24 fps and 16 kHz mono sound, both made from one list of event
-times. Objects, colours, places, backgrounds, cameras and timbres are drawn from the clip's seed;
-motion anticipates each event, so that sound and picture meet there. Some sounds belong to nothing
-that is seen, and some clips have no event.
+A clip is two seconds, or as many as are asked for: 24 frames and 16,000 samples of mono sound each,
+both made from one list of event times. Objects, colours, places, backgrounds, cameras and timbres
+are drawn from the clip's seed; motion anticipates each event, so that sound and picture meet there.
+Some sounds belong to nothing that is seen, and some clips have no event.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,9 +22,8 @@ NUM_FRAMES = 48
 FPS = 24
 SAMPLE_RATE = 16000
 SECONDS = NUM_FRAMES / FPS
-_NUM_SAMPLES = int(SECONDS * SAMPLE_RATE)
 _FIRST_EVENT = 0.25
-_COUNT_WEIGHTS = np.array([0.1, 0.15, 0.2, 0.2, 0.17, 0.12, 0.06])  # of 0 to 6 events
+_COUNT_WEIGHTS = np.array([0.1, 0.15, 0.2, 0.2, 0.17, 0.12, 0.06])  # of 0 to 6 events in 2 s
 _FLASH_SECONDS = 0.2
 
 # Seeds are split once and for all: what is trained on is never measured on.
@@ -33,10 +34,10 @@ TEST_SEEDS = range(10_000, 20_000)
 
 @dataclass(frozen=True)
 class WorldClip:
-    """One clip of the world and what is known about it.
+    """One clip of the world and what is known about it; F = 48 and N = 32000 in two seconds.
 
-    frames: (48, H, W, 3) uint8; waveform: (32000,) float32 in [-1, 1]; events: (n,) seconds;
-    pose: (48,) in [0, 1], 1 at rest; see `Kind.event`.
+    frames: (F, H, W, 3) uint8; waveform: (N,) float32 in [-1, 1]; events: (n,) seconds;
+    pose: (F,) in [0, 1], 1 at rest; see `Kind.event`.
     """
 
     kind: str
@@ -47,8 +48,9 @@ class WorldClip:
 
     @property
     def motion(self) -> np.ndarray:
-        """(48,) mean absolute frame difference, centred, at most 1; zeros if nothing moves."""
-        steps = np.abs(np.diff(self.frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+        """(F,) mean absolute frame difference, centred, at most 1; zeros if nothing moves."""
+        pairs = pairwise(self.frames)
+        steps = [np.abs(after - before.astype(np.float32)).mean() for before, after in pairs]
         curve = (np.append(steps, steps[-1]) + np.insert(steps, 0, steps[0])) / 2
         return (curve / max(curve.max(), 1e-6)).astype(np.float32)
 
@@ -60,8 +62,8 @@ class Kind:
     event: "contact", the part touches (pose 0) and returns; or "change", the part goes over to its
     other state, pose 1 to 0 at the first event, back at the second, fastest at the event.
     seconds: range of the time that a movement takes: the fall of a contact (the return is slower),
-    the whole of a change. gap: least seconds between events; last: latest event. paired: events
-    come in twos, beginning and end.
+    the whole of a change. gap: least seconds between events; last: latest event of two seconds.
+    paired: events come in twos, beginning and end.
     """
 
     draw: Callable[[scenes.Scene, np.random.Generator], None]
@@ -89,13 +91,20 @@ KINDS = {
 }
 
 
-def draw_events(rng: np.random.Generator, kind: Kind) -> np.ndarray:
-    """0 to 6 ascending event times in seconds, as many as have room, `kind.gap` apart at least."""
-    count = int(rng.choice(len(_COUNT_WEIGHTS), p=_COUNT_WEIGHTS))
-    count = min(count, 1 + int((kind.last - _FIRST_EVENT) / (1.3 * kind.gap)))
+def draw_events(rng: np.random.Generator, kind: Kind, seconds: float = SECONDS) -> np.ndarray:
+    """Ascending event times in seconds, `kind.gap` apart at least.
+
+    There are 0 to 6 for each two seconds, as many as have room in them; they fall anywhere.
+    """
+    most = 1 + int((kind.last - _FIRST_EVENT) / (1.3 * kind.gap))
+    num_stretches = sounds.num_stretches(seconds)
+    drawn = rng.choice(len(_COUNT_WEIGHTS), size=num_stretches, p=_COUNT_WEIGHTS)
+    counts = np.minimum(drawn, most)
     if kind.paired:
-        count += count % 2
-    slack = kind.last - _FIRST_EVENT - kind.gap * max(count - 1, 0)
+        counts += counts % 2
+    count = int(counts.sum())
+    last = kind.last + (seconds - SECONDS)
+    slack = last - _FIRST_EVENT - kind.gap * max(count - 1, 0)
     return _FIRST_EVENT + np.sort(rng.uniform(0, slack, count)) + kind.gap * np.arange(count)
 
 
@@ -135,25 +144,36 @@ def make_clip(
     width: int = 96,
     kind: str | None = None,
     events: np.ndarray | None = None,
+    seconds: float = SECONDS,
 ) -> WorldClip:
-    """The clip of `seed`; `kind` and `events` (s) override what the seed would draw."""
+    """The clip of `seed`; `kind` and `events` (s) override what the seed would draw.
+
+    Another length is another clip, with as many events for each two seconds.
+
+    Raises:
+        ValueError: `seconds` is shorter than a clip of two seconds.
+    """
+    if seconds < SECONDS:
+        raise ValueError(f"a clip of the world takes {SECONDS:g} s or more, not {seconds:g} s")
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn_name = str(rng.choice(list(KINDS)))
     name = kind or drawn_name
-    drawn_events = draw_events(rng, KINDS[name])
+    drawn_events = draw_events(rng, KINDS[name], seconds)
     events = drawn_events if events is None else np.asarray(events, dtype=np.float64)
     # Picture and sound are drawn apart, so that other events leave the picture as it is.
     picture_rng, sound_rng = rng.spawn(2)
-    frames, pose = _draw(KINDS[name], events, height, width, picture_rng)
-    waveform = sounds.record(KINDS[name].sound, events, _NUM_SAMPLES, SAMPLE_RATE, sound_rng)
+    num_frames, num_samples = round(seconds * FPS), round(seconds * SAMPLE_RATE)
+    frames, pose = _draw(KINDS[name], events, (num_frames, height, width), picture_rng)
+    waveform = sounds.record(KINDS[name].sound, events, num_samples, SAMPLE_RATE, sound_rng)
     return WorldClip(name, frames, waveform, events, pose)
 
 
 def _draw(
-    kind: Kind, events: np.ndarray, height: int, width: int, rng: np.random.Generator
+    kind: Kind, events: np.ndarray, size: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (48, H, W, 3) uint8 and pose (48,) float32."""
-    times = np.arange(NUM_FRAMES) / FPS
+    """Frames (F, H, W, 3) uint8 and pose (F,) float32, for the size F, H, W."""
+    num_frames, height, width = size
+    times = np.arange(num_frames) / FPS
     seconds, slower = rng.uniform(*kind.seconds), rng.uniform(1.4, 1.7)
     if kind.event == "contact":
         pose, flash = (
@@ -163,6 +183,10 @@ def _draw(
     else:
         pose = change_pose(times, events, seconds)
         flash = np.zeros_like(times)
-    canvas = Canvas(height, width, Camera.draw(rng))
-    kind.draw(scenes.Scene(canvas, pose, flash, draw_palette(rng)), rng)
-    return canvas.frames(NUM_FRAMES), pose.astype(np.float32)
+    parts = []
+    for start in range(0, num_frames, NUM_FRAMES):  # two seconds at a time, which bounds memory
+        part, same = slice(start, start + NUM_FRAMES), deepcopy(rng)  # of each part the same scene
+        canvas = Canvas(height, width, Camera.draw(same))
+        kind.draw(scenes.Scene(canvas, pose[part], flash[part], draw_palette(same)), same)
+        parts.append(canvas.frames(len(pose[part])))
+    return np.concatenate(parts), pose.astype(np.float32)

@@ -8,6 +8,7 @@ import soundfile
 from PIL import Image
 
 from keyvid_ref import world
+from keyvid_ref.presets import PRESETS
 
 
 def write_clip(clip: world.WorldClip, folder: Path, name: str) -> None:
@@ -23,11 +24,13 @@ def write_clip(clip: world.WorldClip, folder: Path, name: str) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kind", type=click.Choice(list(world.KINDS)), multiple=True, help="Default: all.")
 @click.option("--seed", default=world.TEST_SEEDS[0], show_default=True, help="Seed of the clips.")
-@click.option("--height", default=64, show_default=True, help="Pixels.")
-def main(folder: Path, kind: tuple[str, ...], seed: int, height: int) -> None:
+@click.option("--seconds", default=world.SECONDS, show_default=True, help="Length of the clips.")
+def main(folder: Path, kind: tuple[str, ...], seed: int, seconds: float) -> None:
     """Write one clip of each kind into FOLDER: first frame, sound and the events' times."""
+    height, width = PRESETS["tiny"].height, PRESETS["tiny"].width
     for name in kind or world.KINDS:
-        write_clip(world.make_clip(seed, height, height * 3 // 2, kind=name), folder, name)
+        clip = world.make_clip(seed, height, width, kind=name, seconds=seconds)
+        write_clip(clip, folder, name)
 
 
 if __name__ == "__main__":

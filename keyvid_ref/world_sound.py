@@ -34,6 +34,11 @@ THUMP = Body((80, 220), (1.0, 2.1), (0.04, 0.12), 0.5, (0.1, 0.5))
 MEMBRANE = Body((120, 350), (1.0, 1.594, 2.136, 2.296), (0.08, 0.25), 0.15, (0.2, 0.6))
 
 
+def num_stretches(seconds: float) -> int:
+    """How many times two seconds there are, to the nearest: what comes by chance comes in each."""
+    return round(seconds / 2)
+
+
 def record(
     sound: Sound, events: np.ndarray, num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -43,9 +48,10 @@ def record(
         (num_samples,) float32 in [-1, 1].
     """
     dry = sound(events, num_samples, sample_rate, rng)
-    if rng.random() < 0.3:
-        for _ in range(rng.integers(1, 3)):
-            dry += rng.uniform(0.1, 0.5) * _distractor(num_samples, sample_rate, rng)
+    for _ in range(num_stretches(num_samples / sample_rate)):
+        if rng.random() < 0.3:
+            for _ in range(rng.integers(1, 3)):
+                dry += rng.uniform(0.1, 0.5) * _distractor(num_samples, sample_rate, rng)
     wet = _reverberate(dry, sample_rate, rng)
     wet *= rng.uniform(0.2, 0.9) / max(np.abs(wet).max(), 1.0)
     return np.clip(wet + _background(num_samples, rng), -1, 1).astype(np.float32)
@@ -137,11 +143,12 @@ def struck_sound(
 
 def _distractor(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """A whistle that glides or a hiss that comes and goes: nothing in the world moves to them."""
-    seconds, middle = rng.uniform(0.25, 0.7), rng.uniform(0.2, 1.8)
+    seconds, middle = rng.uniform(0.25, 0.7), rng.uniform(0.2, num_samples / sample_rate - 0.2)
     time = np.arange(num_samples) / sample_rate
     swell = np.clip(1 - np.abs(time - middle) / (seconds / 2), 0, 1) ** 0.5
     if rng.random() < 0.5:
-        pitch = rng.uniform(2500, 4000) * rng.uniform(0.6, 1.6) ** ((time - middle) / seconds)
+        turns = np.clip((time - middle) / seconds, -8, 8)  # silent beyond 0.5; 8 does not overflow
+        pitch = rng.uniform(2500, 4000) * rng.uniform(0.6, 1.6) ** turns
         return swell * np.sin(2 * np.pi * np.cumsum(pitch) / sample_rate)
     return swell * _band_noise(num_samples, sample_rate, rng.uniform(2500, 3500), 400.0, rng)
 
