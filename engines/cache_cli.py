@@ -1,12 +1,19 @@
-"""`keyvid-cache`: the TensorRT engines that were built on this machine."""
+"""`keyvid-cache`: the TensorRT engines that were built on this machine.
+
+The cache is imported when it is looked at: its locks exist on POSIX systems only, and the command
+is to say so itself elsewhere.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keyvid.command import run_command
-from keyvid.engines.plan_cache import Entry, PlanCache, default_folder
+from keyvid.command import CONTEXT, common_options, run_command
+
+if TYPE_CHECKING:
+    from keyvid.engines.plan_cache import Entry
 
 _FOLDER = click.option(
     "--folder",
@@ -20,8 +27,8 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_cache, "keyvid-cache", args)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+@click.group(context_settings=CONTEXT, no_args_is_help=False)
+@common_options
 def _cache() -> None:
     """Show or remove the TensorRT engines that were built here.
 
@@ -33,6 +40,8 @@ def _cache() -> None:
 @_FOLDER
 def _list(folder: Path | None) -> None:
     """List what is kept, a line each."""
+    from keyvid.engines.plan_cache import PlanCache, default_folder
+
     folder = folder or default_folder()
     rows = list(PlanCache(folder).entries()) if folder.exists() else []
     for key, entry in rows:
@@ -45,12 +54,14 @@ def _list(folder: Path | None) -> None:
 @_FOLDER
 def _clear(folder: Path | None) -> None:
     """Remove all that is kept."""
+    from keyvid.engines.plan_cache import PlanCache, default_folder
+
     folder = folder or default_folder()
     removed = PlanCache(folder).clear() if folder.exists() else 0
     click.echo(f"{removed} removed from {folder}", err=True)
 
 
-def _describe(entry: Entry | None) -> str:
+def _describe(entry: "Entry | None") -> str:
     if entry is None:
         return "damaged: it will be built again when it is needed"
     known = entry.ingredients

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from keyvid.bundle.manifest import PACKAGED, Bundle
-from keyvid.command import run_command
+from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_engine
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.verification import format_reports, verify_engine, write_record
@@ -39,12 +38,12 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_doctor, "keyvid-doctor", args)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table")
 @click.option("--verify", is_flag=True, help="Run each graph of a bundle, compare, time it")
 @click.option("--bundle", default="tiny", show_default=True, help="To verify: a name or a folder")
 @click.option("--engine", default="auto", show_default=True, help="To verify: as listed")
-@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+@common_options
 def _doctor(as_json: bool, verify: bool, bundle: str, engine: str) -> None:
     """List engines, versions, devices and packaged bundles; exit 2 if no engine can be used.
 
@@ -59,7 +58,7 @@ def _doctor(as_json: bool, verify: bool, bundle: str, engine: str) -> None:
     findings = examine()
     click.echo(json.dumps(findings, indent=2) if as_json else format_table(findings))
     if not any(engine["available"] for engine in findings["engines"]):
-        sys.exit(2)
+        raise click.exceptions.Exit(2)
 
 
 def _verify(bundle: Bundle, choice: EngineChoice, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.command import run_command
+from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.engine import choose_engine
 from keyvid.errors import SettingsError
 
@@ -45,7 +45,7 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=CONTEXT)
 @click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
 @click.option("--preset", default="tiny", show_default=True, help="Size of the model")
 @click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
@@ -68,7 +68,7 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
     "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
 )
 @click.option("--engine", help="Build its plans for this GPU, too: tensorrt or tensorrt-streaming")
-@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+@common_options
 def _export(
     stages: tuple[str, ...],
     preset: str,

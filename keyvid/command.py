@@ -1,25 +1,175 @@
-"""What every command of keyvid does with a mistake: one line on stderr and an exit code."""
+"""What every command of keyvid has in common: its options, and how it ends.
 
-from collections.abc import Sequence
+| exit code | |
+| --- | --- |
+| 0 | done, also where nobody reads standard output to its end |
+| 1 | an error of ours, or no memory: one line, the traceback with `-v` |
+| 2 | a mistake in the input: one line that says what to do |
+| 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM |
+"""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Any, TypeVar
 
 import click
 
 from keyvid.errors import KeyvidError
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+log = logging.getLogger("keyvid")
+
+
+class Stopped(KeyboardInterrupt):
+    """Another signal than Ctrl-C asks to stop; handled alike, so that all is tidied up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def common_options(command: Command) -> Command:
+    """Give a command `-v` and `--version`."""
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_level,
+        help="Log what is done, and where an error comes from",
+    )
+    version = click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+    return verbose(version(command))
+
 
 def run_command(command: click.Command, name: str, args: Sequence[str] | None) -> int:
-    """Run `command`; gives 0, 2 after a mistake in the input or 130 after Ctrl-C."""
+    """Run `command` under the name `name`; gives its exit code, see above.
+
+    What stopped work has to say (notes of a `KeyboardInterrupt`) follows the word "interrupted".
+    """
+    if sys.platform == "win32":
+        return _fail(name, "keyvid runs on Linux and macOS; on Windows run it in WSL", 2)
     try:
-        command.main(args, name, standalone_mode=False)
+        with _log_lines(name), _signals_stop():
+            return _invoke(command, name, args)
     except click.UsageError as error:
         return _fail(name, f"{error.format_message()} See {name} --help.", 2)
     except KeyvidError as error:
+        _explain()
         return _fail(name, str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail(name, "interrupted, nothing written", 130)
-    return 0
+    except KeyboardInterrupt as stop:
+        notes = ", ".join(["interrupted", *getattr(stop, "__notes__", [])])
+        return _fail(name, notes, getattr(stop, "exit_code", 130))
+    except MemoryError as error:
+        _explain()
+        return _fail(name, f"not enough memory: {_first_line(error)}", 1)
+    except Exception as error:
+        if isinstance(error, OSError) and (failure := _failure_of_stdout()):
+            is_pipe = isinstance(failure, BrokenPipeError)
+            return 0 if is_pipe else _fail(name, f"standard output: {failure.strerror}", 2)
+        _explain()
+        what = f"unexpected {type(error).__name__}: {_first_line(error)}"
+        return _fail(name, f"{what}; please report it, with what -v adds", 1)
+
+
+def say(line: str) -> None:
+    """Print a line to stderr; nobody there to read it is no reason to stop."""
+    with suppress(OSError, ValueError):  # ValueError: it was closed
+        click.echo(line, err=True)
+
+
+def _invoke(command: click.Command, name: str, args: Sequence[str] | None) -> int:
+    try:
+        with command.make_context(name, list(sys.argv[1:] if args is None else args)) as context:
+            command.invoke(context)
+        code = 0
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    if sys.stdout:
+        sys.stdout.flush()  # here, where an error is still ours to handle
+    return code
+
+
+def _set_level(context: click.Context, option: click.Parameter, verbose: bool) -> None:
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+class _LogLines(logging.Handler):
+    """A line of stderr for each record, whatever `sys.stderr` is at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+@contextmanager
+def _log_lines(name: str) -> Iterator[None]:
+    """Show the log of keyvid meanwhile."""
+    handler = _LogLines()
+    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `Stopped` meanwhile, unless the caller handles or ignores them.
+
+    The first one only: what is tidied up after it is not to be stopped by the next.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Stopped(number)
+
+    ours = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if current_thread() is main_thread() and signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _failure_of_stdout() -> OSError | None:
+    """Why standard output takes no line more; what is left in its buffer goes nowhere then."""
+    try:
+        os.write(1, b"\n")
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return error
+    return None
+
+
+def _explain() -> None:
+    """The traceback of the error at hand, for who wants to know."""
+    if log.isEnabledFor(logging.INFO):
+        say(traceback.format_exc().rstrip())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
 
 
 def _fail(name: str, message: str, code: int) -> int:
-    click.echo(f"{name}: {message}", err=True)
+    say(f"{name}: {message}")
     return code

@@ -3,16 +3,16 @@
 The pipeline and its libraries are imported when a clip is made, so that `--help` comes at once.
 """
 
-import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keyvid.command import run_command
+from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.runtime.outputs import check_output
 
 _FILE = click.Path(path_type=Path)
@@ -37,7 +37,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_infer, "keyvid-infer", args)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=CONTEXT)
 @click.argument("image", type=_FILE)
 @click.argument("audio", type=_FILE)
 @click.option("-o", "--output", type=_FILE, help="MP4 to write [default: IMAGE's name with .mp4]")
@@ -73,8 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")
 @click.option("--report", type=_FILE, help="JSON to write: timings, memory, versions, settings")
 @click.option("--plot", type=_FILE, help="PNG to write: sound, motion, keyframes, all frames")
-@click.option("-v", "--verbose", is_flag=True, help="Log what is done")
-@click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
+@common_options
 def _infer(
     image: Path,
     audio: Path,
@@ -89,12 +88,9 @@ def _infer(
     start: float,
     seed: int,
     keyframes: str,
-    verbose: bool,
     **settings: Any,
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
-    logging.basicConfig(format="keyvid-infer: %(message)s")
-    logging.getLogger("keyvid").setLevel(logging.INFO if verbose else logging.WARNING)
     output = output or Path(image.with_suffix(".mp4").name)
     for path, suffix in ((output, ".mp4"), (report, ".json"), (plot, ".png")):
         if path:
@@ -106,7 +102,8 @@ def _infer(
     from keyvid.runtime.settings import Settings
 
     pipeline = Pipeline.load(bundle, engine, threads=threads, max_memory=max_memory)
-    with _ProgressBars() as progress:
+    wanted = [path for path in (output, report, plot) if path]
+    with _told_what_is_written(wanted) as written, _ProgressBars() as progress:
         clip = pipeline(
             image,
             audio,
@@ -117,16 +114,32 @@ def _infer(
             start=start,
             progress=progress,
         )
-    clip.save(output)
-    if report:
-        files = {"image": str(image), "audio": str(audio), "output": str(output)}
-        write_report(report, clip, pipeline, {**files, "start": start, "keyframes": keyframes})
-    if plot:
-        write_plot(plot, clip, f"{image.name} + {audio.name}")
+        clip.save(output)
+        written.append(output)
+        if report:
+            files = {"image": str(image), "audio": str(audio), "output": str(output)}
+            write_report(report, clip, pipeline, {**files, "start": start, "keyframes": keyframes})
+            written.append(report)
+        if plot:
+            write_plot(plot, clip, f"{image.name} + {audio.name}")
+            written.append(plot)
     seconds = sum(clip.timings.values())
     engine_used = f"{pipeline.engine.name} ({pipeline.engine.reason})"
     click.echo(f"{len(clip.frames)} frames in {seconds:.1f} s with {engine_used}", err=True)
     click.echo(output)
+
+
+@contextmanager
+def _told_what_is_written(wanted: list[Path]) -> Iterator[list[Path]]:
+    """A list to append to; after an interruption the user is told what is in it and what is not."""
+    written: list[Path] = []
+    try:
+        yield written
+    except KeyboardInterrupt as stop:
+        missing = " and ".join(str(path) for path in wanted if path not in written)
+        have = " and ".join(map(str, written))
+        stop.add_note(f"{have} written, not {missing}" if have else "nothing written")
+        raise
 
 
 class _ProgressBars:

@@ -1,0 +1,214 @@
+"""How commands end: exit code, one line, and a traceback only for who asks."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pytest
+
+from keyvid import __main__ as face
+from keyvid.command import common_options, run_command
+from keyvid.errors import KeyvidError
+
+log = logging.getLogger("keyvid.test")
+
+
+def run(action: Callable[[], object], *args: str) -> int:
+    @click.command()
+    @common_options
+    def command() -> None:
+        action()
+
+    return run_command(command, "keyvid-test", args)
+
+
+def fail(error: BaseException) -> Callable[[], object]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def noted(note: str) -> KeyboardInterrupt:
+    error = KeyboardInterrupt()
+    error.add_note(note)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyvidError("a.png: bad; do this"), 2, "a.png: bad; do this"),
+        (click.UsageError("Bad value."), 2, "Bad value. See keyvid-test --help."),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (noted("a.mp4 written, not a.json"), 130, "interrupted, a.mp4 written, not a.json"),
+        (MemoryError("Unable to allocate 9 TiB"), 1, "not enough memory: Unable to allocate 9 TiB"),
+        (
+            TypeError("odd\nand long"),
+            1,
+            "unexpected TypeError: odd; please report it, with what -v adds",
+        ),
+        (
+            AssertionError(),
+            1,
+            "unexpected AssertionError: no message; please report it, with what -v adds",
+        ),
+    ],
+)
+def test_each_error_is_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(fail(error)) == code
+    assert capsys.readouterr() == ("", f"keyvid-test: {line}\n")
+
+
+def test_verbose_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fail(TypeError("odd")), "-v") == 1
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.startswith("keyvid-test: unexpected TypeError: odd")
+
+
+def test_log_is_shown_by_its_level(capsys: pytest.CaptureFixture[str]) -> None:
+    def action() -> None:
+        log.info("step")
+        log.warning("beware")
+
+    assert run(action) == 0
+    assert capsys.readouterr().err == "keyvid-test: beware\n"
+    assert run(action, "-v") == 0
+    assert capsys.readouterr().err == "keyvid-test: step\nkeyvid-test: beware\n"
+    assert run(action) == 0
+    assert capsys.readouterr().err == "keyvid-test: beware\n"
+
+
+WAIT = """
+import signal, sys, time
+import click
+from keyvid.command import run_command
+
+@click.command()
+def command():
+    try:
+        click.echo("ready", err=True)
+        time.sleep(60)
+    finally:
+        click.echo("tidied up", err=True)
+
+# A shell starts background jobs, these tests perhaps among them, with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(run_command(command, "keyvid-test", []))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_stop_alike(number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", WAIT], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert err == "tidied up\nkeyvid-test: interrupted\n"
+
+
+def test_handlers_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(lambda: None) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which `keyvid` is `python -m keyvid`."""
+    return subprocess.run(
+        ["bash", "-c", f'keyvid() {{ "{sys.executable}" -m keyvid "$@"; }}; {line}'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = shell("keyvid doctor | true; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_closed_output_is_no_error() -> None:
+    done = shell("keyvid doctor --help >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_output_is_said() -> None:
+    done = shell("keyvid doctor --help > /dev/full")
+    assert done.returncode == 2
+    assert done.stderr == "keyvid-doctor: standard output: No space left on device\n"
+
+
+WINDOWS = """
+import sys
+from importlib import import_module
+from keyvid.__main__ import COMMANDS
+for missing in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[missing] = None
+sys.platform = "win32"
+codes = {import_module(entry.module).main([]) for entry in COMMANDS.values()}
+sys.exit(0 if codes == {2} else str(codes))
+"""
+
+
+def test_windows_is_refused_in_a_sentence() -> None:
+    """Also where the modules are missing that exist on POSIX systems only."""
+    command = [sys.executable, "-c", WINDOWS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [
+        f"keyvid-{name}: keyvid runs on Linux and macOS; on Windows run it in WSL"
+        for name in face.COMMANDS
+    ]
+    assert done.stderr.splitlines() == lines
+
+
+def test_commands_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert face.main([]) == 0
+    listed = re.findall(r"^  (\w+)  +(.+)$", capsys.readouterr().out.split("Commands:")[1], re.M)
+    assert listed == [(name, entry.summary) for name, entry in face.COMMANDS.items()]
+
+
+def test_a_command_runs_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert face.main(["cache", "--version"]) == 0
+    assert capsys.readouterr().out.startswith("keyvid-cache ")
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert face.main(["paint"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"python -m keyvid: No such command 'paint'[^\n]*\n", printed.err)
+
+
+CHEAP = """
+import sys
+import keyvid.__main__
+assert keyvid.__main__.main(["--help"]) == 0
+loaded = {"numpy", "torch", "onnxruntime", "openvino", "av", "PIL", "rich"} & set(sys.modules)
+sys.exit(str(loaded) if loaded else 0)
+"""
+
+
+def test_the_list_imports_no_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHEAP], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
