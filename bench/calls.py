@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from keyvid.engines.memory import process_bytes
+from keyvid.engines.memory import peak_bytes, process_bytes
 
 _MATRIX_SIZE = {"cuda": 8192, "cpu": 1024}
 
@@ -185,7 +185,7 @@ class PeakMemory:
         else:
             with suppress(OSError):  # else the peak is that of the process so far
                 Path("/proc/self/clear_refs").write_text("5")
-            self._start = process_bytes() or 0
+            self._start = process_bytes()
 
     def read(self) -> int | None:
         """Bytes; None where the system does not say."""
@@ -193,7 +193,7 @@ class PeakMemory:
             if self._uses_torch:
                 return torch.cuda.max_memory_allocated(self._device)
             return max(self._start - torch.cuda.mem_get_info(self._device)[0], 0)
-        peak = process_bytes("VmHWM")
+        peak = peak_bytes()
         return None if peak is None else max(peak - self._start, 0)
 
 

@@ -1,9 +1,6 @@
 """Print the peak memory in bytes of this process after it ran one graph, or made one clip.
 
-    python bench/peak_memory.py BUNDLE ENGINE [STAGE GRAPH_FILE]
-
-Linux only. VmHWM and not `ru_maxrss`: the latter begins with the size of the process that
-started this one.
+python bench/peak_memory.py BUNDLE ENGINE [STAGE GRAPH_FILE]
 """
 
 import sys
@@ -13,7 +10,7 @@ import numpy as np
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
-from keyvid.engines.memory import process_bytes
+from keyvid.engines.memory import peak_bytes
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.settings import Settings
 
@@ -42,10 +39,7 @@ def main() -> None:
         run_graph(bundle, engine, *graph)
     else:
         make_clip(bundle, engine)
-    peak = process_bytes("VmHWM")
-    if peak is None:
-        raise SystemExit("/proc/self/status holds no VmHWM")
-    click.echo(peak)
+    click.echo(peak_bytes())
 
 
 if __name__ == "__main__":

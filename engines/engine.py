@@ -99,7 +99,7 @@ class Engine:
                 f"{self._graph.file}: unknown input {name!r}; "
                 f"it takes {', '.join(self._graph.inputs)}"
             )
-        found = TensorSpec(value.dtype.name, value.shape)
+        found = TensorSpec.found(value.dtype.name, value.shape)
         if found != spec:
             raise EngineError(f"{self._graph.file}: input {name!r} is {found}, want {spec}")
         return np.ascontiguousarray(value)

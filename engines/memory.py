@@ -1,116 +1,170 @@
-"""Memory: what an engine takes for a graph, what this process holds, what the machine has left."""
+"""Memory: what an engine takes for a graph, what this process takes, what the machine has left."""
 
 import ctypes
 import mmap
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
+import psutil
+
 from keyvid.bundle.specs import GraphMemory
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
-_FORGET_EVERY_SECONDS = 0.1
+_DROP_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an engine makes of a graph's own needs, measured with the published U-Nets.
+    """What an engine makes of a graph's own needs.
+
+    The factors of weights and values were measured with the published U-Nets, the others with
+    every stage of the packaged bundle, each in a process of its own.
 
     Attributes:
+        base: bytes that any graph takes.
+        graph: bytes for each byte of the ONNX file: its nodes, and the code that is made of them.
         weights: copies of the weights; those that it had to cast count once more.
         values: of the values.
         keeps_scores: whether attention writes its scores to memory.
     """
 
+    base: int
+    graph: float
     weights: float
     values: float
     keeps_scores: bool
 
 
 # Engines that take the memory of the machine; on a GPU it is not this one that runs out.
+_OPENVINO = Footprint(45_000_000, 200, 1.1, 1.0, False)
 _FOOTPRINTS = {
-    "openvino": Footprint(1.1, 1.0, False),
-    "openvino-bf16": Footprint(1.1, 1.0, False),  # as float32 at most
-    "onnxruntime": Footprint(2.1, 3.5, True),  # by one figure: 24 GB, a branch of the generator
+    "openvino": _OPENVINO,
+    "openvino-bf16": _OPENVINO,  # as float32 at most
+    "onnxruntime": Footprint(20_000_000, 20, 2.1, 6.5, True),
 }
 
 
-def engine_bytes(engine: str, graph: GraphMemory) -> int | None:
-    """What the engine takes at most to load and run a graph; None if it runs elsewhere."""
+def engine_bytes(engine: str, graph: GraphMemory, file_bytes: int) -> int | None:
+    """What the engine takes at most to load and run a graph; None if it runs elsewhere.
+
+    Args:
+        file_bytes: size of the ONNX file.
+    """
     footprint = _FOOTPRINTS.get(engine)
     if footprint is None:
         return None
     values = graph.values + (graph.scores if footprint.keeps_scores else 0)
-    return round(footprint.weights * graph.weights + graph.cast + footprint.values * values)
+    return round(
+        footprint.base
+        + footprint.graph * file_bytes
+        + footprint.weights * graph.weights
+        + graph.cast
+        + footprint.values * values
+    )
 
 
 @contextmanager
-def mapped_passing_by(folder: Path) -> Iterator[None]:
-    """Keep files in `folder` that are read through a mapping from filling the memory meanwhile.
+def mapped_pages_dropped(files: Collection[Path]) -> Iterator[None]:
+    """Keep files that are read through a mapping from filling the memory meanwhile.
 
     Linux only: elsewhere they stay.
+
+    Args:
+        files: absolute, without links.
     """
     done = Event()
 
-    def forget_again_and_again() -> None:
-        while not done.wait(_FORGET_EVERY_SECONDS):
-            forget_mapped(folder)
+    def drop_until_done() -> None:
+        while not done.wait(_DROP_EVERY_SECONDS):
+            drop_mapped_pages(files)
 
-    thread = Thread(target=forget_again_and_again, daemon=True)
+    thread = Thread(target=drop_until_done, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        forget_mapped(folder)
+        drop_mapped_pages(files)
 
 
-def forget_mapped(folder: Path) -> None:
-    """Give back the memory of files in `folder` that are mapped; what is needed is read anew."""
+def drop_mapped_pages(files: Collection[Path]) -> None:
+    """Give back the memory of files that are mapped; what is needed of them is read anew."""
+    names = {str(file) for file in files}
     for line in _read(_PROC / "self/maps").splitlines():
         addresses, access, *_, name = line.split(maxsplit=5)
-        if access.startswith("r--") and Path(name).parent == folder:
+        if access.startswith("r--") and name in names:
             start, end = (int(address, 16) for address in addresses.split("-"))
             madvise = ctypes.CDLL(None).madvise
             madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
-def process_bytes(key: str = "VmRSS") -> int | None:
-    """A size of this process: "VmRSS" resident now, "VmHWM" at most so far; None if not stated."""
-    return _stated(_PROC / "self/status", rf"{key}:\s*(\d+) kB", 1024)
+def process_bytes() -> int:
+    """What this process holds in memory now."""
+    return int(psutil.Process().memory_info().rss)
 
 
-def available_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:
-    """What this process may still take without swapping; None where the system does not say.
+def peak_bytes() -> int:
+    """The most that this process has held in memory so far.
 
-    The least of what the machine has and what the control groups (version 2) of the process and
-    those above them leave; file caches count as free.
+    On Linux not from `ru_maxrss`, which begins with the size of the process that started this one.
     """
-    rooms = [_stated(proc / "meminfo", r"MemAvailable:\s*(\d+) kB", 1024)]
-    path = re.search(r"^0::/(.*)$", _read(proc / "self/cgroup"), re.MULTILINE)
-    if path:
-        group = cgroups / path[1]
-        for folder in (group, *group.parents):
-            rooms.append(_room(folder))
-            if folder == cgroups:
-                break
-    known = [room for room in rooms if room is not None]
-    return min(known, default=None)
+    if (peak := _stated(_PROC / "self/status", r"VmHWM:\s*(\d+) kB", 1024)) is not None:
+        return peak
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes there
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))  # the former on Windows
 
 
-def _room(group: Path) -> int | None:
-    """What a control group leaves, None if it has no limit."""
-    limit = _stated(group / "memory.max", r"^(\d+)$")
-    used = _stated(group / "memory.current", r"^(\d+)$")
-    if limit is None or used is None:
-        return None
-    cached = _stated(group / "memory.stat", r"^inactive_file (\d+)$") or 0
-    return max(limit - used + cached, 0)
+def available_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
+    """What this process may still take without swapping.
+
+    The least of what the machine has and what the control groups of the process and those above
+    them leave; file caches count as free.
+    """
+    rooms = [psutil.virtual_memory().available]
+    for line in _read(proc / "self/cgroup").splitlines():
+        _, controllers, name = line.split(":", 2)
+        if not controllers:
+            rooms += _rooms(cgroups, name, _VERSION_2)
+        elif "memory" in controllers.split(","):
+            rooms += _rooms(cgroups / "memory", name, _VERSION_1)
+    return min(rooms)
+
+
+@dataclass(frozen=True)
+class _GroupFiles:
+    """Files of a control group, and the key of what it could give up in the last one."""
+
+    limit: str
+    used: str
+    cached: str
+
+
+_VERSION_1 = _GroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _GroupFiles("memory.max", "memory.current", "inactive_file")
+
+
+def _rooms(root: Path, name: str, files: _GroupFiles) -> Iterator[int]:
+    """What the control group of that name and those above it leave, where they have a limit."""
+    group = root / name.lstrip("/")
+    for folder in (group, *group.parents):
+        limit = _stated(folder / files.limit, r"^(\d+)$")
+        used = _stated(folder / files.used, r"^(\d+)$")
+        if limit is not None and used is not None:
+            cached = _stated(folder / "memory.stat", rf"^{files.cached} (\d+)$") or 0
+            yield max(limit - used + cached, 0)
+        if folder == root:
+            break
 
 
 def _stated(file: Path, pattern: str, unit: int = 1) -> int | None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from keyvid.bundle.external_data import external_files
 from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import import_openvino
-from keyvid.engines.memory import mapped_passing_by
+from keyvid.engines.memory import mapped_pages_dropped
 from keyvid.errors import EngineError
 
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
@@ -36,7 +37,8 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    with mapped_passing_by(path.parent):  # it packs the weights for itself
+    weights = {(path.parent / name).resolve() for name in external_files(path)}
+    with mapped_pages_dropped(weights):  # it packs them for itself
         model = _core().read_model(path)
         compiled = _core().compile_model(model, "CPU", settings)
     return OpenVinoRunner(model, compiled)

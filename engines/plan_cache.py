@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import EngineError
 
 SCHEMA = 1
@@ -170,7 +170,7 @@ class PlanCache:
             content = parse_json(text or b"")
             if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
                 return None
-            entry: Entry = from_json(Entry, content)
+            entry = from_json(Entry, content)
         except ValueError:
             return None
         return entry if key_of(entry.ingredients) == key else None

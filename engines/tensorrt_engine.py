@@ -148,7 +148,7 @@ def _read_tensors(trt: Any, engine: Any) -> tuple[dict[str, TensorSpec], list[st
         dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
         if dtype not in dtypes or any(size < 0 for size in shape):
             raise EngineError(f"tensor {name!r} is {dtype} {shape}, want float32 or int64, static")
-        specs[name] = TensorSpec(dtypes[dtype], shape)
+        specs[name] = TensorSpec.found(dtypes[dtype], shape)
         if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT:
             outputs.append(name)
     return specs, outputs

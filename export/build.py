@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from keyvid.bundle.manifest import write_manifest
-from keyvid.bundle.specs import Check, StageSpec
+from keyvid.bundle.specs import Check, Precision, StageSpec
 from keyvid.engines.verification import TOLERANCE
 from keyvid.errors import KeyvidError
 from keyvid.export.graph import export_graph, half_precision
@@ -49,7 +49,7 @@ def build_bundle(
     out: Path,
     stages: Collection[str] = tuple(STAGES),
     *,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     verify: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[StageReport]:
@@ -83,16 +83,18 @@ def build_bundle(
         kept.put_into(made.folder)
         specs = kept.stages | made.stages
         specs = {name: specs[name] for name in STAGES if name in specs}
-        sources = kept.sources | dict(source.made_from or source.checksums(stages))
+        sources = kept.sources | dict(source.origin.made_from or source.checksums(stages))
         bundle = describe_bundle(source, out, specs, kept.files | made.files, sources)
         write_manifest(made.folder, bundle)
     return reports
 
 
-def _describe_export(source: Source, stages: Collection[str], precision: str, verify: bool) -> str:
+def _describe_export(
+    source: Source, stages: Collection[str], precision: Precision, verify: bool
+) -> str:
     """All that the finished stages of an export depend on."""
     inputs = {name: spec.sha256 for name, spec in source.checksums(stages).items()}
-    options = [repr(source.preset), source.seed, [*stages], precision, verify]
+    options = [repr(source.preset), source.origin.seed, [*stages], precision, verify]
     return json.dumps([inputs, options, makers()])
 
 
@@ -106,7 +108,7 @@ def _open_scene(source: Source) -> Scene | None:
     """Real inputs for a preset whose networks fit in memory together, where all are there."""
     if _verified_preset(source.preset) != source.preset:
         return None
-    if not source.needed(STAGES).keys() <= source.inputs.keys():
+    if not source.needed(STAGES).keys() <= source.origin.inputs.keys():
         return None
     networks, tokenizer = source.load()
     return Scene(networks, source.preset, tokenizer)
@@ -117,7 +119,7 @@ class _Exporter:
     """Exports stages one by one, each with no other network than its own in memory."""
 
     source: Source
-    precision: str
+    precision: Precision
     verify: bool
     scene: Scene | None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import Precision
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.engine import choose_engine
 from keyvid.errors import SettingsError
@@ -75,7 +76,7 @@ def _export(
     weights: str | None,
     from_hub: bool,
     random_weights: int | None,
-    precision: str,
+    precision: Precision,
     out: Path | None,
     verify: bool,
     engine: str | None,

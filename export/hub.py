@@ -3,7 +3,6 @@
 `hf_hub_download` begins anew in each process, which is too dear for files of ten gigabytes.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -84,6 +83,8 @@ def fetch(name: str) -> Path:
 
 def _download(url: str, size: int, path: Path) -> None:
     """Download to `path`; after a failure the next call goes on where this one stopped."""
+    import fcntl  # where there is none, the command refuses to start
+
     partial = path.with_suffix(".incomplete")
     with partial.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another process does

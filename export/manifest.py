@@ -36,7 +36,7 @@ def describe_bundle(
         path=path,
         name=path.name,
         preset=preset.name,
-        weights=source.weights,
+        weights=source.origin.weights,
         makers=makers(),
         dimensions=_dimensions(preset),
         conditioning=Conditioning(

@@ -4,7 +4,6 @@ A bundle grows in a hidden folder beside its place. What an interrupted export h
 is taken over by the next one that makes the same bundle of the same inputs.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import FileSpec, StageSpec
-from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError, KeyvidError, SettingsError
 from keyvid.export.source import TOKENIZER, Source, parts
 from keyvid.export.stages import STAGES
@@ -55,7 +54,7 @@ class Kept:
             if (folder / name).exists():
                 continue
             try:
-                os.link(self.folder / name, folder / name)
+                os.link((self.folder / name).resolve(), folder / name)
             except OSError:  # not on every file system
                 shutil.copyfile(self.folder / name, folder / name)
 
@@ -83,10 +82,11 @@ def find_kept(out: Path, source: Source, stages: Collection[str]) -> Kept:
     if set(stages) == set(STAGES):
         return Kept(out)
     old = Bundle.load(out)
-    if (old.preset, old.weights) != (source.preset.name, source.weights):
+    wanted = source.origin
+    if (old.preset, old.weights) != (wanted.preset.name, wanted.weights):
         raise SettingsError(
-            f"{old.path}: holds {old.weights} weights of preset {old.preset}, not {source.weights} "
-            f"ones of {source.preset.name}; export all stages or choose another --out"
+            f"{old.path}: holds {old.weights} weights of preset {old.preset}, not {wanted.weights} "
+            f"ones of {wanted.preset.name}; export all stages or choose another --out"
         )
     kept = {name: spec for name, spec in old.stages.items() if name not in stages}
     kept_files = {name: old.files[name] for name in files_of(kept)}
@@ -104,14 +104,20 @@ def stored_parts(stage: str) -> dict[str, str]:
     return {p if p == TOKENIZER else f"{p}.safetensors": p for p in parts(stage)}
 
 
-@dataclass
-class Progress:
-    """What has been finished in `folder`, for a bundle that `identity` describes."""
+@dataclass(kw_only=True)
+class Finished:
+    """Stages that have been finished, for a bundle that `identity` describes."""
 
-    folder: Path
     identity: str
     stages: dict[str, StageSpec] = field(default_factory=dict)
     files: dict[str, FileSpec] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Progress(Finished):
+    """The same, of what is being made in `folder`."""
+
+    folder: Path
 
     def finish(self, name: str, spec: StageSpec) -> None:
         """Record that a stage is complete, so that it outlasts an interruption."""
@@ -127,20 +133,19 @@ class Progress:
     def take_over(self) -> None:
         """Go on from what lies in the folder, and remove what is not finished there."""
         try:
-            content = parse_json((self.folder / _PROGRESS).read_bytes())
-            old: Progress | None = from_json(Progress, content, folder=self.folder)
+            old = from_json(Finished, parse_json((self.folder / _PROGRESS).read_bytes()))
         except (ValueError, OSError):
-            old = None
-        if old and old.identity == self.identity and old._is_intact():
+            old = Finished(identity="")
+        if old.identity == self.identity and self._is_intact(old.files):
             self.stages, self.files = old.stages, old.files
         for path in self.folder.iterdir():
             if path.name not in {*self.files, _PROGRESS} or not self.stages:
                 path.unlink()
 
-    def _is_intact(self) -> bool:
+    def _is_intact(self, files: dict[str, FileSpec]) -> bool:
         return all(
             (self.folder / name).is_file() and FileSpec.of(self.folder / name) == spec
-            for name, spec in self.files.items()
+            for name, spec in files.items()
         )
 
 
@@ -154,7 +159,7 @@ def put_in_place(out: Path, identity: str) -> Iterator[Progress]:
         SettingsError: another process is writing it.
         BundleError: it cannot be written.
     """
-    progress = Progress(out.with_name(f".{out.name}.keyvid-export"), identity)
+    progress = Progress(folder=out.with_name(f".{out.name}.keyvid-export"), identity=identity)
     folder = progress.folder
     try:
         with _hold(folder):
@@ -183,6 +188,8 @@ def put_in_place(out: Path, identity: str) -> Iterator[Progress]:
 @contextmanager
 def _hold(folder: Path) -> Iterator[None]:
     """Make `folder` and keep other exports out of it; the lock ends with the process."""
+    import fcntl  # where there is none, the command refuses to start
+
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

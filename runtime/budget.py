@@ -9,6 +9,7 @@ from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
 from keyvid.errors import SettingsError
 from keyvid.runtime.diffusion import UNETS, guidance_scales
 from keyvid.runtime.guidance import active_branches, batch_sizes
+from keyvid.sizes import format_size, format_sizes
 
 log = logging.getLogger(__name__)
 
@@ -31,22 +32,21 @@ def choose_batches(
     Raises:
         SettingsError: a stage does not fit; says how much it takes.
     """
-    held = process_bytes() or 0
-    free = available_bytes()
-    room = max_memory if max_memory is not None or free is None else held + free
+    held = process_bytes()
+    room = held + available_bytes() if max_memory is None else max_memory
     chosen: dict[str, GraphSpec] = {}
     lines: list[tuple[int, str]] = []
     for stage in bundle.stages:
         graphs = list(_graphs(bundle, stage, sampling, cfg_batch))
-        needs = [held + (engine_bytes(engine, graph.memory) or 0) for graph in graphs]
-        fits = [room is None or needed <= room for needed in needs]
-        if room is not None and not any(fits):
+        needs = [held + _bytes(bundle, engine, graph) for graph in graphs]
+        fits = [needed <= room for needed in needs]
+        if not any(fits):
             is_asked = max_memory is not None
             raise SettingsError(_refusal(stage, graphs[-1], needs[-1], room, is_asked=is_asked))
         taken = fits.index(True)
         graph = chosen[stage] = graphs[taken]
         if needs[taken] > held:  # not on a GPU
-            forecast = f"{graph.file}: at most {_bytes(needs[taken])} of memory"
+            forecast = f"{graph.file}: at most {format_size(needs[taken])} of memory"
             lines.append((logging.INFO, forecast))
         if taken:
             fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
@@ -69,18 +69,20 @@ def _graphs(
         yield bundle.graph(stage, branches=branches, temporal=temporal)
 
 
+def _bytes(bundle: Bundle, engine: str, graph: GraphSpec) -> int:
+    """What the engine adds to the process at most, 0 where it takes other memory."""
+    return engine_bytes(engine, graph.memory, bundle.files[graph.file].bytes) or 0
+
+
 def _refusal(stage: str, graph: GraphSpec, needed: int, room: int, *, is_asked: bool) -> str:
     """What to say when a stage does not fit, bytes of the whole process."""
     what = f" with {_branches(graph)}" if graph.branches else ""
-    found = f"max-memory is {_bytes(room)}" if is_asked else f"{_bytes(room)} are free"
+    takes, has = format_sizes(needed, room)
+    found = f"max-memory is {has}" if is_asked else f"{has} are there for this process"
     advice = "raise it" if is_asked else "end other programs, or try all the same with --max-memory"
     fewer = ", lower --cfg-batch" if (graph.branches or 1) > 1 else ""
-    return f"{stage}: takes {_bytes(needed)} of memory{what}, {found}; {advice}{fewer}"
+    return f"{stage}: takes {takes} of memory{what}, {found}; {advice}{fewer}"
 
 
 def _branches(graph: GraphSpec) -> str:
     return f"{graph.branches} guidance branch{'' if graph.branches == 1 else 'es'} a call"
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.0f} MB"

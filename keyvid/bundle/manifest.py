@@ -22,38 +22,34 @@ from keyvid.bundle.specs import (
     GraphSpec,
     SamplingDefaults,
     StageSpec,
+    WeightsKind,
 )
-from keyvid.bundle.typed_json import from_json, parse_json
+from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError
 
 SCHEMA = 2  # 1: each branch had its own copy of the latent
 MANIFEST = "bundle.json"
 PACKAGED = ("tiny",)
-WEIGHTS = ("trained", "random")
-PRECISIONS = ("fp32", "fp16")
-DTYPES = ("float32", "int64")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXPORT_AGAIN = "export it again with keyvid-export"
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What `bundle.json` in the folder `path` says.
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `bundle.json` says beside its schema.
 
     Attributes:
         preset: name of the model preset in the reference.
-        weights: "trained" or "random".
         makers: versions of the programs that made it.
         stages, files: by name.
         sources: the files that its weights were read from, by what they are, if known.
     """
 
-    path: Path
     name: str
     preset: str
-    weights: str
+    weights: WeightsKind
     makers: dict[str, str]
     dimensions: Dimensions
     conditioning: Conditioning
@@ -61,6 +57,13 @@ class Bundle:
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
     sources: dict[str, FileSpec] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle(Manifest):
+    """What `bundle.json` in the folder `path` says."""
+
+    path: Path
 
     @classmethod
     def load(cls, bundle: str | PathLike[str], *, verify: bool = True) -> "Bundle":
@@ -163,38 +166,18 @@ def _parse(path: Path, content: Any) -> Bundle:
         )
     if type(schema) is not int or schema != SCHEMA:
         raise ValueError(f"schema is {schema!r:.40}, want {SCHEMA}")
-    bundle: Bundle = from_json(Bundle, content, path=path)
-    _check_choice(bundle.weights, WEIGHTS, "weights")
-    for name, value in asdict(bundle.dimensions).items():
-        _check_positive(value, f"dimensions.{name}")
+    bundle = Bundle(path=path, **vars(from_json(Manifest, content)))
     for name, spec in bundle.files.items():
         if not _FILE_NAME.fullmatch(name):
             raise ValueError(f"file name {name!r:.60} is not a plain name inside the folder")
-        if spec.bytes < 0 or not _SHA256.fullmatch(spec.sha256):
-            raise ValueError(f"files.{name} has no valid size and sha256")
+        if not _SHA256.fullmatch(spec.sha256):
+            raise ValueError(f"files.{name}.sha256 is {spec.sha256!r:.40}, want 64 hex digits")
     for name, stage in bundle.stages.items():
-        _check_stage(stage, f"stages.{name}", bundle)
+        if not stage.graphs:
+            raise ValueError(f"stages.{name} has no graphs")
+        for graph in stage.graphs:
+            if graph.file not in bundle.files:
+                raise ValueError(
+                    f"stages.{name} names {graph.file!r:.60}, which is not among files"
+                )
     return bundle
-
-
-def _check_stage(stage: StageSpec, where: str, bundle: Bundle) -> None:
-    _check_choice(stage.precision, PRECISIONS, f"{where}.precision")
-    if not stage.graphs:
-        raise ValueError(f"{where} has no graphs")
-    for graph in stage.graphs:
-        if graph.file not in bundle.files:
-            raise ValueError(f"{where} names {graph.file!r:.60}, which is not among files")
-        for name, tensor in (graph.inputs | graph.outputs).items():
-            _check_choice(tensor.dtype, DTYPES, f"{graph.file}: dtype of {name}")
-            for size in tensor.shape:
-                _check_positive(size, f"{graph.file}: a dimension of {name}")
-
-
-def _check_choice(value: str, valid: tuple[str, ...], where: str) -> None:
-    if value not in valid:
-        raise ValueError(f"{where} is {value!r:.40}, want {' or '.join(valid)}")
-
-
-def _check_positive(value: int, where: str) -> None:
-    if value < 1:
-        raise ValueError(f"{where} is {value}, want at least 1")

@@ -2,8 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from msgspec import Meta
 
 from keyvid.bundle.files import sha256_of
+
+WeightsKind = Literal["trained", "random"]
+Precision = Literal["fp32", "fp16"]
+DType = Literal["float32", "int64"]
+
+# A size along an axis or a count; sums and products of some of them stay far from 2**63.
+Count = Annotated[int, Meta(ge=1, lt=2**24)]
+Bytes = Annotated[int, Meta(ge=0, lt=2**60)]
 
 
 @dataclass(frozen=True)
@@ -14,25 +25,25 @@ class Dimensions:
     `mel_frames` and `localizer_frames` the spectrogram lengths of audio encoder and localizer.
     """
 
-    height: int
-    width: int
-    frames: int
-    keyframes: int
-    fps: int
-    keyframe_fps: int
-    latent_channels: int
-    latent_height: int
-    latent_width: int
-    text_tokens: int
-    image_tokens: int
-    clip_image_size: int
-    frequency_patches: int
-    window: int
-    window_stride: int
-    sample_rate: int
-    mel_bins: int
-    mel_frames: int
-    localizer_frames: int
+    height: Count
+    width: Count
+    frames: Count
+    keyframes: Count
+    fps: Count
+    keyframe_fps: Count
+    latent_channels: Count
+    latent_height: Count
+    latent_width: Count
+    text_tokens: Count
+    image_tokens: Count
+    clip_image_size: Count
+    frequency_patches: Count
+    window: Count
+    window_stride: Count
+    sample_rate: Count
+    mel_bins: Count
+    mel_frames: Count
+    localizer_frames: Count
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,9 @@ class Conditioning:
     """
 
     layout: str
-    latent_scale: float
+    latent_scale: Annotated[float, Meta(gt=0)]
     latent_sample: bool
-    dynamic_rescale: float
+    dynamic_rescale: Annotated[float, Meta(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,13 @@ class SamplingDefaults:
 class TensorSpec:
     """An input or output of a graph: dtype ("float32" or "int64") and static shape."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: DType
+    shape: tuple[Count, ...]
+
+    @classmethod
+    def found(cls, dtype: str, shape: tuple[int, ...]) -> "TensorSpec":
+        """That of a tensor of a caller or a backend, which may be of any type."""
+        return cls(cast(DType, dtype), shape)
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"
@@ -102,10 +118,10 @@ class GraphMemory:
         scores: what is added where it does.
     """
 
-    weights: int
-    cast: int
-    values: int
-    scores: int
+    weights: Bytes
+    cast: Bytes
+    values: Bytes
+    scores: Bytes
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,7 @@ class GraphSpec:
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
     memory: GraphMemory
-    branches: int | None = None
+    branches: Count | None = None
     temporal: str | None = None
     check: Check | None = None
 
@@ -163,7 +179,7 @@ class StageSpec:
         half: ranges of half-precision graphs, None if they were not measured.
     """
 
-    precision: str
+    precision: Precision
     graphs: tuple[GraphSpec, ...]
     error: float | None = None
     half: HalfPrecision | None = None
@@ -173,7 +189,7 @@ class StageSpec:
 class FileSpec:
     """Size in bytes and sha256 (hex) of a file."""
 
-    bytes: int
+    bytes: Bytes
     sha256: str
 
     @classmethod

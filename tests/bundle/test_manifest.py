@@ -178,7 +178,7 @@ GRAPH = ("stages", "affine", "graphs", 0)
         (_set("sampling", "steps", to=2.5), "sampling.steps is 2.5, want a whole number"),
         (_set("sampling", "eta", to="1"), "sampling.eta is '1', want a number"),
         (_set("conditioning", "latent_sample", to=0), "latent_sample is 0, want true or false"),
-        (_set("dimensions", "frames", to=0), "dimensions.frames is 0, want at least 1"),
+        (_set("dimensions", "frames", to=0), "dimensions.frames is 0, want a whole number >= 1"),
         (_set("dimensions", "frames", to=True), "dimensions.frames is True, want a whole number"),
         (_set("dimensions", to=[]), r"dimensions is \[\], want an object"),
         (_set("weights", to="good"), "weights is 'good', want trained or random"),
@@ -191,9 +191,18 @@ GRAPH = ("stages", "affine", "graphs", 0)
         (_set(*GRAPH, "file", to="b.onnx"), "names 'b.onnx', which is not among files"),
         (_set(*GRAPH, "branches", to="4"), r"graphs\[0\].branches is '4', want a whole number"),
         (_set(*GRAPH, "inputs", "x", "dtype", to="float8"), "'float8', want float32 or int64"),
-        (_set(*GRAPH, "inputs", "x", "shape", 0, to=-1), "a dimension of x is -1"),
-        (_set("files", "affine.onnx", "bytes", to=-1), "affine.onnx has no valid size and sha256"),
-        (_set("files", "affine.onnx", "sha256", to="AB"), "affine.onnx has no valid size and sha"),
+        (
+            _set(*GRAPH, "inputs", "x", "shape", 0, to=-1),
+            r"x.shape\[0\] is -1, want a whole number >= 1",
+        ),
+        (
+            _set("files", "affine.onnx", "bytes", to=-1),
+            "onnx.bytes is -1, want a whole number >= 0",
+        ),
+        (
+            _set("files", "affine.onnx", "sha256", to="AB"),
+            "sha256 is 'AB', want 64 hex",
+        ),
         (_set("files", to=None), "files is null, want an object"),
     ],
 )

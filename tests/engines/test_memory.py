@@ -1,16 +1,21 @@
-"""What Linux says about memory: of this process, of the machine, of control groups."""
+"""What the system says about memory: of this process, of the machine, of control groups."""
 
 import mmap
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from keyvid.bundle.specs import GraphMemory
 from keyvid.engines.memory import (
     available_bytes,
+    drop_mapped_pages,
     engine_bytes,
-    forget_mapped,
-    mapped_passing_by,
+    mapped_pages_dropped,
+    peak_bytes,
     process_bytes,
 )
 
@@ -18,13 +23,14 @@ GIB = 2**30
 
 
 @pytest.fixture
-def machine(tmp_path: Path):
-    """Folders like /proc and /sys/fs/cgroup: 8 GiB free, the process in the group a/b."""
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Folders like /proc and /sys/fs/cgroup: 8 GiB free, groups a/b (version 2) and c (1)."""
     proc, cgroups = tmp_path / "proc", tmp_path / "cgroups"
     (proc / "self").mkdir(parents=True)
     (cgroups / "a" / "b").mkdir(parents=True)
-    (proc / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable: {8 * GIB // 1024} kB\n")
-    (proc / "self" / "cgroup").write_text("4:memory:/old\n0::/a/b\n")
+    (cgroups / "memory" / "c").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("9:cpu:/x:y\n4:hugetlb,memory:/c\n0::/a/b\n")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * GIB))
     return proc, cgroups
 
 
@@ -34,8 +40,9 @@ def limit(group: Path, most: str, used: int, cached: int) -> None:
     (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
 
 
-def test_the_machine_is_the_limit_where_no_group_is(machine):
+def test_the_machine_is_the_limit_where_no_group_is(machine, tmp_path):
     assert available_bytes(*machine) == 8 * GIB
+    assert available_bytes(tmp_path, tmp_path) == 8 * GIB  # not Linux
 
 
 @pytest.mark.parametrize("folder", ["a/b", "a", "."])
@@ -46,48 +53,65 @@ def test_the_narrowest_group_counts(machine, folder):
     assert available_bytes(proc, cgroups) == 2 * GIB  # file caches are given up
 
 
+@pytest.mark.parametrize("folder", ["c", "."])
+def test_groups_of_version_1_count(machine, folder):
+    proc, cgroups = machine
+    group = cgroups / "memory" / folder
+    (group / "memory.limit_in_bytes").write_text(f"{4 * GIB}\n")
+    (group / "memory.usage_in_bytes").write_text(f"{3 * GIB}\n")
+    (group / "memory.stat").write_text(f"inactive_file 7\ntotal_inactive_file {GIB}\n")
+    assert available_bytes(proc, cgroups) == 2 * GIB
+
+
 def test_a_full_group_leaves_nothing(machine):
     proc, cgroups = machine
     limit(cgroups / "a", str(GIB), 2 * GIB, 0)
     assert available_bytes(proc, cgroups) == 0
 
 
-def test_unknown_is_none(tmp_path):
-    assert available_bytes(tmp_path, tmp_path) is None
-
-
 def test_this_process():
-    resident, most = process_bytes(), process_bytes("VmHWM")
-    assert resident is not None
-    assert most is not None
-    assert 1e6 < resident <= most < 1e12
-    assert process_bytes("VmNothing") is None
+    assert 1e6 < process_bytes() <= peak_bytes() < 1e12
+    assert available_bytes() > 1e6
 
 
-def test_mapped_files_are_forgotten_and_found_again(tmp_path):
+def test_the_peak_is_that_of_this_process_alone():
+    """`ru_maxrss` of a program begins with the size of the one that started it."""
+    held = bytearray(200 << 20)
+    held[::4096] = b"x" * len(held[::4096])  # all pages
+    code = "from keyvid.engines.memory import peak_bytes; print(peak_bytes())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < len(held) < peak_bytes()
+
+
+def held_of_files() -> int:
+    return psutil.Process().memory_info().shared
+
+
+def test_mapped_files_are_dropped_and_read_again(tmp_path):
     size = 64 << 20
     content = bytes(range(256)) * (size // 256)
     (tmp_path / "weights").write_bytes(content)
     with (tmp_path / "weights").open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    before = process_bytes("RssFile")
+    before = held_of_files()
     assert mapped[:] == content
-    held = process_bytes("RssFile")
+    held = held_of_files()
     assert held - before > size // 2
-    forget_mapped(tmp_path / "other")
-    assert process_bytes("RssFile") >= held
-    forget_mapped(tmp_path)
-    assert held - process_bytes("RssFile") > size // 2
+    drop_mapped_pages([tmp_path / "other"])
+    assert held_of_files() >= held
+    drop_mapped_pages([tmp_path / "weights"])
+    assert held - held_of_files() > size // 2
     assert mapped[:] == content
-    with mapped_passing_by(tmp_path):
+    with mapped_pages_dropped([tmp_path / "weights"]):
         assert mapped[:] == content
-    assert held - process_bytes("RssFile") > size // 2
+    assert held - held_of_files() > size // 2
 
 
 def test_what_engines_take():
     stored = GraphMemory(weights=1000, cast=0, values=100, scores=500)
     cast = GraphMemory(weights=1000, cast=1000, values=100, scores=500)
-    assert engine_bytes("openvino", stored) == 1100 + 100
-    assert engine_bytes("openvino", cast) == 1100 + 1000 + 100
-    assert engine_bytes("onnxruntime", stored) == 2100 + 3.5 * 600  # keeps the scores
-    assert engine_bytes("tensorrt", stored) is None  # not this memory
+    assert engine_bytes("openvino", stored, 10) == 45_000_000 + 200 * 10 + 1100 + 100
+    assert engine_bytes("openvino", cast, 10) == engine_bytes("openvino", stored, 10) + 1000
+    keeps_scores = 20_000_000 + 20 * 10 + 2100 + 6.5 * 600
+    assert engine_bytes("onnxruntime", stored, 10) == keeps_scores
+    assert engine_bytes("tensorrt", stored, 10) is None  # not this memory

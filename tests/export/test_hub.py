@@ -86,7 +86,7 @@ def test_a_file_that_is_not_there_is_named(hub):
 def test_only_what_is_not_given_is_downloaded(hub, published, released):
     given = {name: released[name] for name in ("generator", "localizer")}
     source = open_from_hub(published, given, ["generator", "interpolator", "localizer"])
-    assert source.inputs == {**given, "interpolator": fetch("interpolator")}
+    assert source.origin.inputs == {**given, "interpolator": fetch("interpolator")}
     assert gets(hub) == [0]
 
 

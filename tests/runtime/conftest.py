@@ -95,7 +95,7 @@ def bundle_of() -> Callable[[SamplingDefaults, dict[str, list[GraphSpec]]], Bund
             conditioning=Conditioning("paper", 1.0, False, 0.7),
             sampling=sampling,
             stages={name: StageSpec("fp32", tuple(of)) for name, of in graphs.items()},
-            files={},
+            files={g.file: FileSpec(0, 64 * "0") for of in graphs.values() for g in of},
         )
 
     return make

@@ -38,12 +38,13 @@ def make_graphs(exported) -> dict[str, list[GraphSpec]]:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """An engine that takes what the graph needs, and `machine(n)` GB that are free."""
-    monkeypatch.setattr(budget, "engine_bytes", lambda _, memory: memory.weights + memory.values)
+    monkeypatch.setattr(
+        budget, "engine_bytes", lambda _, memory, __: memory.weights + memory.values
+    )
     monkeypatch.setattr(budget, "process_bytes", lambda: HELD)
 
-    def free(gigabytes: float | None) -> None:
-        num_bytes = None if gigabytes is None else round(gigabytes * GB)
-        monkeypatch.setattr(budget, "available_bytes", lambda: num_bytes)
+    def free(gigabytes: float) -> None:
+        monkeypatch.setattr(budget, "available_bytes", lambda: round(gigabytes * GB))
 
     free(1000)
     return free
@@ -63,8 +64,6 @@ def choose(bundle_of):
 def test_all_at_once_where_there_is_memory(choose, machine):
     assert choose() == {"generator": 4, "interpolator": 4}
     assert choose(THREE) == {"generator": 3, "interpolator": 3}
-    machine(None)  # nobody knows
-    assert choose() == {"generator": 4, "interpolator": 4}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_a_wish_is_kept_or_refused(choose, machine):
     with pytest.raises(
         SettingsError,
         match=r"^interpolator: takes 7\.5 GB of memory with 2 guidance branches a call, "
-        r"6\.5 GB are free; end other programs, .* lower --cfg-batch$",
+        r"6\.5 GB are there for this process; end other programs, .* lower --cfg-batch$",
     ):
         choose(cfg_batch=2)
 
@@ -107,6 +106,8 @@ def test_too_little_is_refused_with_the_number(choose, machine):
         r"max-memory is 4\.4 GB; raise it$",
     ):
         choose(max_memory=round(4.4 * GB))
+    with pytest.raises(SettingsError, match=r"takes 4\.5 GB .* max-memory is 4\.499999999 GB"):
+        choose(max_memory=round(4.5 * GB) - 1)
     machine(1)
     with pytest.raises(SettingsError, match=r"^vae_encoder: takes 2\.5 GB of memory, 1\.5 GB are"):
         choose()
