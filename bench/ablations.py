@@ -14,12 +14,13 @@ import click
 import sync_score as score
 from sync import score_generated, write_results
 from sync_clips import SPLITS
-from sync_make import Recipe, parse_settings
+from sync_make import Recipe
 from sync_report import markdown_table, number
 from sync_results import Record, read_records
 
 from keyvid.command import run_command
 from keyvid.runtime.outputs import write_atomic
+from keyvid.sampling import parse_settings
 
 _DEFAULT = "default"
 _POSE, _DIFFERENCE = "tracked pose", "frame difference"
@@ -33,12 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-frame-index": {"without": "frame-index"},
     "no-first-frame": {"without": "first-frame"},
     "full": {"settings": ["temporal=full"]},
-    **{
-        f"guidance-{scale}": {
-            "settings": [f"guidance_audio={scale}", f"guidance_audio_interpolator={scale}"]
-        }
-        for scale in _GUIDANCE
-    },
+    **{f"guidance-{scale}": {"settings": [f"guidance_audio={scale}"]} for scale in _GUIDANCE},
     **{
         f"{solver}-{steps}": {"settings": [f"solver={solver}", f"steps={steps}"]}
         for solver in ("dpm", "ddim")

@@ -12,7 +12,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
 from keyvid.engines.memory import peak_bytes
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.settings import Settings
+from keyvid.sampling import Settings
 
 
 def run_graph(bundle: Bundle, engine: str, stage: str, file: str) -> None:

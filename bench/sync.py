@@ -18,7 +18,7 @@ import click
 import numpy as np
 from sync_ablations import ABLATIONS
 from sync_clips import SOUNDS, SPLITS, Film, Task, plan_tasks, read_folder
-from sync_make import Recipe, claim_folder, describe, generate, parse_settings
+from sync_make import Recipe, claim_folder, describe, generate
 from sync_motion import motion_curve
 from sync_picture import judge_picture
 from sync_plot import MotionLine, draw_motion
@@ -28,6 +28,7 @@ from sync_score import find_lag
 
 from keyvid.command import run_command
 from keyvid.runtime.outputs import write_atomic
+from keyvid.sampling import parse_settings
 from keyvid_ref import world
 
 _PLOTTED = 12

@@ -7,12 +7,11 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -23,8 +22,9 @@ from keyvid import Pipeline, Settings
 from keyvid.errors import EngineError, SettingsError
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.keyframes import parse_keyframes
+from keyvid.runtime.noise import check_seed
 from keyvid.runtime.outputs import write_atomic
-from keyvid.runtime.settings import check_seed, resolve
+from keyvid.sampling import resolve
 from keyvid_ref import world
 
 RECIPE_FILE = "made-with.json"
@@ -45,7 +45,7 @@ class Recipe:
         """The pipeline, after a check of everything that could be wrong with the recipe."""
         pipeline = Pipeline.load(self.bundle, self.engine, threads=threads)
         size = pipeline.bundle.dimensions
-        resolve(self.settings, pipeline.bundle)
+        resolve(self.settings, pipeline.bundle.sampling)
         parse_keyframes(self.keyframes, size.frames, size.keyframes)
         check_seed(self.seed)
         return pipeline
@@ -60,31 +60,6 @@ class Made:
     seconds: float
 
 
-def parse_settings(assignments: Sequence[str]) -> Settings:
-    """`Settings` from texts like "steps=25".
-
-    Raises:
-        SettingsError: says which names there are, or what the value should be.
-    """
-    types = {
-        name: next(kind for kind in get_args(hint) if kind is not NoneType)
-        for name, hint in get_type_hints(Settings).items()
-    }
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name not in types:
-            valid = ", ".join(field.name for field in fields(Settings))
-            raise SettingsError(f"--set {assignment}: want NAME=VALUE with NAME one of {valid}")
-        try:
-            values[name] = types[name](text.strip())
-        except ValueError:
-            wanted = {int: "a whole number", float: "a number"}[types[name]]
-            raise SettingsError(f"--set {assignment}: want {wanted} for {name}") from None
-    return Settings(**values)
-
-
 def describe(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
     """The recipe as JSON values, with all that the defaults stand for."""
     manifest = (pipeline.bundle.path / "bundle.json").read_bytes()
@@ -92,7 +67,7 @@ def describe(recipe: Recipe, pipeline: Pipeline) -> dict[str, Any]:
         "bundle": pipeline.bundle.name,
         "bundle_sha256": sha256(manifest).hexdigest()[:16],
         "engine": pipeline.engine.name,
-        "settings": asdict(resolve(recipe.settings, pipeline.bundle)),
+        "settings": asdict(resolve(recipe.settings, pipeline.bundle.sampling)),
         "keyframes": recipe.keyframes,
         "seed": recipe.seed,
         "without": recipe.without or "nothing",

@@ -19,7 +19,7 @@ from keyvid.errors import SettingsError
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.settings import Settings
+from keyvid.sampling import Settings
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import Preset
 from keyvid_ref.weights import Networks, random_network, random_networks
@@ -71,12 +71,12 @@ class Bench:
     def _call(self, name: str, variant: Variant) -> Case:
         stage = STAGES[name]
         inputs = known_sample(stage.inputs(self.preset, variant))
-        module = stage.set_up(random_network(self.preset, stage.weights, 0), variant)
-        flops = count_flops(module, stage.call, list(inputs.values()))
+        module, graph_call = random_network(self.preset, stage.weights, 0), stage.call_of(variant)
+        flops = count_flops(module, graph_call, list(inputs.values()))
 
         def make(mode: "Mode") -> Call:
             placed = module.to(self.device)
-            call = mode.wrap(partial(stage.call, placed))
+            call = mode.wrap(partial(graph_call, placed))
             on_device = [x.to(self.device) for x in inputs.values()]
             return lambda: call(*on_device)
 
@@ -210,12 +210,6 @@ class _Front:
 
     def __getattr__(self, name: str) -> Any:
         return self._calls.get(name) or getattr(self._module, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, value)
-        else:  # the pipeline sets the temporal attention of the interpolator
-            setattr(self._module, name, value)
 
 
 def _move(value: Any, device: torch.device) -> Any:

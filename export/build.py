@@ -159,7 +159,7 @@ class _Exporter:
         if self.scene is None:
             return Ranges()
         reference = load_network(weights, self.source.preset)
-        ranges = stage_ranges(stage, lambda v: stage.set_up(reference, v), self.scene)
+        ranges = stage_ranges(stage, reference, self.scene)
         if ranges.too_large:
             raise ExportError(
                 f"{stage.weights}: {ranges.too_large[0]!r} gives more than float16 holds, 65504; "
@@ -177,10 +177,10 @@ class _Exporter:
         ranges: Ranges | None,
     ) -> tuple[int, ...]:
         """Write the graph of a stage at the size of `preset`; gives the output's shape."""
-        module = stage.set_up(outline_network(preset, stage.weights), variant)
+        module = outline_network(preset, stage.weights)
         return export_graph(
             half_precision(module, ranges.islands) if ranges else module,
-            stage.call,
+            stage.call_of(variant),
             known_sample(stage.inputs(preset, variant)),
             stage.output,
             weights,
@@ -204,8 +204,8 @@ class _Exporter:
             samples["real"] = _real_sample(stage, self.scene, variant, list(sample))
         if stage.inputs(preset, variant) == stage.inputs(self.source.preset, variant):
             error = self._compare(path, stage, variant, weights, samples)
-            reference = self._reference(stage, variant, weights)
-            return error, reference_check(stage, reference, sample)
+            reference = partial(stage.call_of(variant), self._reference(weights))
+            return error, reference_check(reference, stage.output, sample)
         small = path.with_name(f"small.{path.name}")
         try:
             self._write_graph(stage, variant, preset, weights, small, ranges)
@@ -218,8 +218,8 @@ class _Exporter:
         finally:
             small.unlink(missing_ok=True)
 
-    def _reference(self, stage: Stage, variant: Variant, weights: Path) -> nn.Module:
-        return stage.set_up(load_network(weights, self.source.preset), variant)
+    def _reference(self, weights: Path) -> nn.Module:
+        return load_network(weights, self.source.preset)
 
     def _compare(
         self,
@@ -233,7 +233,7 @@ class _Exporter:
 
         errors = relative_errors(
             path,
-            lambda: partial(stage.call, self._reference(stage, variant, weights)),
+            lambda: partial(stage.call_of(variant), self._reference(weights)),
             list(samples.values()),
             stage.output,
             tolerance,

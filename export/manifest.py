@@ -1,6 +1,5 @@
 """What `bundle.json` says of a preset and of the files of a bundle."""
 
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from keyvid.bundle.specs import (
     Dimensions,
     FileSpec,
     GraphSpec,
-    SamplingDefaults,
     StageSpec,
     TensorSpec,
 )
@@ -45,7 +43,7 @@ def describe_bundle(
             latent_sample=preset.latent_sample,
             dynamic_rescale=preset.dynamic_rescale,
         ),
-        sampling=SamplingDefaults(**asdict(preset.sampling)),
+        sampling=preset.sampling,
         stages=stages,
         files=dict(sorted(files.items())),
         sources=sources or None,

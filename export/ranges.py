@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from keyvid.bundle.specs import HalfPrecision
 from keyvid.export.rounding import rounding_error
 from keyvid.export.scene import TIMESTEPS, Scene
-from keyvid.export.stages import Stage, Variant
+from keyvid.export.stages import Stage
 
 # float16 ends at 65504. Three bits of room are for inputs that were not measured.
 _END = torch.finfo(torch.float16).max
@@ -74,16 +74,16 @@ class Ranges:
 
 
 @torch.no_grad()
-def stage_ranges(stage: Stage, module_of: Callable[[Variant], nn.Module], scene: Scene) -> Ranges:
+def stage_ranges(stage: Stage, module: nn.Module, scene: Scene) -> Ranges:
     """The ranges of a stage on real inputs: all guidance branches, temporal modes and noises."""
     most = stage.variants[0].branches
     timesteps = TIMESTEPS if most else TIMESTEPS[:1]
     ranges, roundings = Ranges(), []
     for variant in [variant for variant in stage.variants if variant.branches == most]:
-        module = module_of(variant)
+        call = stage.call_of(variant)
         samples = [stage.real_inputs(scene.at(timestep), variant) for timestep in timesteps]
-        measure_ranges(ranges, module, stage.call, samples)
-        roundings.append(rounding_error(module, stage.call, samples))
+        measure_ranges(ranges, module, call, samples)
+        roundings.append(rounding_error(module, call, samples))
     if not ranges.islands:  # it would round these, too
         ranges.rounding = max(roundings)
     return ranges

@@ -1,14 +1,15 @@
 """The stages: which network each one calls, with which inputs, in which variants."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from keyvid.export.scene import Scene
+from keyvid.sampling import Temporal
 from keyvid_ref.presets import Preset
-from keyvid_ref.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Variant:
     """
 
     branches: int | None = None
-    temporal: str | None = None
+    temporal: Temporal | None = None
 
     @property
     def suffix(self) -> str:
@@ -62,11 +63,9 @@ class Stage:
     output: str
     variants: tuple[Variant, ...] = (Variant(),)
 
-    def set_up(self, module: nn.Module, variant: Variant) -> nn.Module:
-        """The network, set to the variant's temporal attention."""
-        if isinstance(module, UNet) and variant.temporal is not None:
-            module.config = replace(module.config, temporal=variant.temporal)
-        return module
+    def call_of(self, variant: Variant) -> Callable[..., Tensor]:
+        """The module's call as the variant has it: (module, *inputs) to the output."""
+        return partial(self.call, temporal=variant.temporal) if variant.temporal else self.call
 
 
 def _generator_inputs(preset: Preset, variant: Variant) -> dict[str, Input]:
@@ -157,7 +156,7 @@ STAGES = {
     ),
     "interpolator": Stage(
         weights="interpolator",
-        call=lambda unet, *inputs: unet(*inputs),
+        call=lambda unet, *inputs, temporal: unet(*inputs, temporal=temporal),
         inputs=_interpolator_inputs,
         real_inputs=lambda scene, variant: scene.interpolator_inputs(variant.branches or 1),
         output="velocity",

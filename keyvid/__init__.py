@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keyvid.errors import KeyvidError
     from keyvid.runtime.pipeline import Clip, Pipeline
-    from keyvid.runtime.settings import Settings
+    from keyvid.sampling import Settings
 
 __all__ = ["Clip", "KeyvidError", "Pipeline", "Settings", "__version__"]
 
@@ -24,7 +24,7 @@ _HOMES = {
     "Clip": "keyvid.runtime.pipeline",
     "KeyvidError": "keyvid.errors",
     "Pipeline": "keyvid.runtime.pipeline",
-    "Settings": "keyvid.runtime.settings",
+    "Settings": "keyvid.sampling",
 }
 
 

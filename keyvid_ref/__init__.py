@@ -4,7 +4,7 @@ from keyvid_ref.audio_encoder import AudioEncoder, AudioEncoderConfig
 from keyvid_ref.clip import ClipText, ClipTextConfig, ClipVision, ClipVisionConfig
 from keyvid_ref.localizer import Localizer, LocalizerConfig
 from keyvid_ref.pipeline import ReferencePipeline
-from keyvid_ref.presets import PRESETS, Preset, Sampling
+from keyvid_ref.presets import PRESETS, Preset
 from keyvid_ref.resampler import ImageResampler, ResamplerConfig
 from keyvid_ref.unet import UNet, UNetConfig
 from keyvid_ref.vae import VAE, VAEConfig
@@ -26,7 +26,6 @@ __all__ = [
     "Preset",
     "ReferencePipeline",
     "ResamplerConfig",
-    "Sampling",
     "UNet",
     "UNetConfig",
     "VAEConfig",

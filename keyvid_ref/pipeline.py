@@ -1,6 +1,7 @@
 """The reference pipeline: image and sound to 48 frames, written plainly and without shortcuts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +9,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from keyvid.sampling import Sampling, UNetSampling
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.conditioning import generator_audio, generator_image, interpolator_audio
 from keyvid_ref.keyframes import select_keyframes
 from keyvid_ref.mel import log_mel
-from keyvid_ref.presets import Preset, Sampling
+from keyvid_ref.presets import Preset
 from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm
 from keyvid_ref.unet import UNet
 from keyvid_ref.weights import Networks
@@ -137,16 +139,15 @@ class ReferencePipeline:
         indices = keyframes.expand(4, -1)
         image = generator_image(conditions.image, indices, preset.frames)
         condition = first_frame[:, :, None].expand(-1, -1, num_keyframes, -1, -1)
-        network_inputs = {
+        network_inputs: dict[str, Any] = {
             "context": torch.cat([conditions.text, image], 1),
             "audio": generator_audio(conditions.audio, indices, preset.frames, preset.layout),
             "fps": torch.full((4,), preset.keyframe_fps),
             "frame_index": indices,
         }
         noise = _draw(rng, condition.shape)
-        scale = sampling.guidance_audio
         network = self.networks.generator
-        return self._sample(network, noise, condition, network_inputs, sampling, scale, rng)
+        return self._sample(network, noise, condition, network_inputs, sampling.generator, rng)
 
     def interpolate(
         self,
@@ -161,20 +162,19 @@ class ReferencePipeline:
         batch, channels, _, height, width = keyframe_latents.shape
         condition = torch.zeros(batch, channels, preset.frames, height, width)
         condition[:, :, keyframes] = keyframe_latents
-        network_inputs = {
+        network_inputs: dict[str, Any] = {
             "context": torch.cat([conditions.text, conditions.image], 1),
             "audio": interpolator_audio(conditions.audio, preset.frames, preset.layout),
             "fps": torch.full((4,), preset.fps),
+            "temporal": sampling.temporal,
         }
         network = self.networks.interpolator
-        network.config = replace(network.config, temporal=sampling.temporal)
         if sampling.temporal == "windows":
             window, stride = network.config.window, network.config.window_stride
             noise = draw_windowed_noise(rng, condition.shape, window, stride)
         else:
             noise = _draw(rng, condition.shape)
-        scale = sampling.guidance_audio_interpolator
-        return self._sample(network, noise, condition, network_inputs, sampling, scale, rng)
+        return self._sample(network, noise, condition, network_inputs, sampling.interpolator, rng)
 
     def decode(self, latents: Tensor) -> npt.NDArray[np.uint8]:
         """Frames (T, H, W, 3) of scaled latents (1, C, T, h, w)."""
@@ -190,13 +190,11 @@ class ReferencePipeline:
         network: UNet,
         noise: Tensor,
         condition: Tensor,
-        network_inputs: dict[str, Tensor],
-        sampling: Sampling,
-        guidance_audio: float,
+        network_inputs: dict[str, Any],
+        sampling: UNetSampling,
         rng: np.random.Generator,
     ) -> Tensor:
         """Denoise `noise` (1, C, F, h, w) beside the latents `condition` of the same shape."""
-        scales = (sampling.guidance_image, sampling.guidance_text, guidance_audio)
 
         def predict_velocity(latent: Tensor, timestep: int) -> Tensor:
             branches = network(
@@ -204,7 +202,7 @@ class ReferencePipeline:
                 torch.full((4,), timestep),
                 **network_inputs,
             )
-            return guide(branches, scales, sampling.guidance_rescale)
+            return guide(branches, sampling.scales, sampling.guidance_rescale)
 
         if sampling.solver == "dpm":
             return sample_dpm(predict_velocity, noise, self.schedule, sampling.steps)

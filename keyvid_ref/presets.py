@@ -2,27 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from keyvid.sampling import Layout, Sampling, UNetSampling
 from keyvid_ref.audio_encoder import AudioEncoderConfig
 from keyvid_ref.clip import ClipTextConfig, ClipVisionConfig
 from keyvid_ref.localizer import LocalizerConfig
 from keyvid_ref.resampler import ResamplerConfig
 from keyvid_ref.unet import UNetConfig
 from keyvid_ref.vae import VAEConfig
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Sampling defaults of the released inference script, but for `temporal`: the paper's."""
-
-    steps: int = 90
-    eta: float = 1.0
-    solver: str = "ddim"  # or "dpm": DPM-Solver++(2M)
-    guidance_image: float = 2.0
-    guidance_text: float = 7.5
-    guidance_audio: float = 7.5
-    guidance_audio_interpolator: float = 9.0
-    guidance_rescale: float = 0.7
-    temporal: str = "windows"  # or "full": temporal attention of the interpolator
 
 
 @dataclass(frozen=True)
@@ -41,7 +27,7 @@ class Preset:
     keyframes: int = 12
     fps: int = 24
     keyframe_fps: int = 6
-    layout: str = "released"
+    layout: Layout = "released"
     latent_scale: float = 0.18215
     latent_sample: bool = True
     dynamic_rescale: float = 0.7
@@ -54,11 +40,14 @@ class Preset:
     localizer: LocalizerConfig = LocalizerConfig()
     sampling: Sampling = Sampling()
 
-    def unet_config(self, stage: str, temporal: str = "full") -> UNetConfig:
+    def unet_config(self, stage: str) -> UNetConfig:
         """Configuration of the U-Net of `stage`: only the generator embeds the frame index."""
-        return replace(self.unet, frame_index=stage == "generator", temporal=temporal)
+        return replace(self.unet, frame_index=stage == "generator")
 
 
+_TINY_SAMPLING = UNetSampling(
+    steps=15, solver="dpm", guidance_image=1.0, guidance_text=1.0, guidance_audio=2.5
+)
 _TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4), embed_dim=8)
 
 PRESETS = {
@@ -110,14 +99,7 @@ PRESETS = {
             localizer=LocalizerConfig(
                 audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
             ),
-            sampling=Sampling(
-                steps=15,
-                solver="dpm",
-                guidance_image=1.0,
-                guidance_text=1.0,
-                guidance_audio=2.5,
-                guidance_audio_interpolator=2.5,
-            ),
+            sampling=Sampling(_TINY_SAMPLING, _TINY_SAMPLING),
         ),
     )
 }

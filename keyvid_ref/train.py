@@ -179,11 +179,8 @@ def train_interpolator(session: Session) -> None:
     _fit_unet(session, "interpolator_motion", unet, weighted, recipe, _UNET_BATCH)
     recipe = session.recipe(1000, learning_rate=1e-3, beta2=0.95, ema_decay=0.999)
     _fit_unet(session, "interpolator_runs", unet, run_loss, recipe, _UNET_BATCH)
-    windowed = UNet(preset.unet_config("interpolator", preset.sampling.temporal)).to(device)
-    windowed.load_state_dict(unet.state_dict())
     recipe = session.recipe(80, learning_rate=2e-4, ema_decay=0.99)
-    _fit_unet(session, "interpolator", windowed, clip_loss, recipe, 2)
-    unet.load_state_dict(windowed.state_dict())
+    _fit_unet(session, "interpolator", unet, clip_loss, recipe, 2)
 
 
 def _fit_unet(

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from keyvid.sampling import Temporal
 from keyvid_ref.keyframes import select_keyframes
 from keyvid_ref.presets import Preset
 from keyvid_ref.schedule import noise_schedule
@@ -59,7 +60,9 @@ def interpolator_loss(
         mask = torch.from_numpy(is_key).to(device)[:, None, :, None, None]
         condition = (sample.latent + noise) * mask
         fps = torch.full((batch,), preset.fps, device=device)
-        return _velocity_loss(unet, sample, condition, fps, None, preset, rng)
+        return _velocity_loss(
+            unet, sample, condition, fps, None, preset, rng, preset.sampling.temporal
+        )
 
     return loss
 
@@ -124,6 +127,7 @@ def _velocity_loss(
     frame_index: Tensor | None,
     preset: Preset,
     rng: np.random.Generator,
+    temporal: Temporal = "full",
 ) -> Tensor:
     """Weighted squared error of the velocity at random timesteps, a quarter of them near 999."""
     schedule = noise_schedule(preset.dynamic_rescale)
@@ -139,7 +143,7 @@ def _velocity_loss(
     velocity = signal * noise - spread * clean
     with mixed_precision(clean.device):
         predicted = unet(torch.cat([noisy, condition], dim=1), timestep.to(clean.device),
-                         sample.context, sample.audio, fps, frame_index)  # fmt: skip
+                         sample.context, sample.audio, fps, frame_index, temporal)  # fmt: skip
     error = (predicted.float() - velocity).square() * sample.weight
     return error.mean() / sample.weight.mean()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from keyvid.sampling import Temporal
 from keyvid_ref.unet_blocks import (
     Context,
     Downsample,
@@ -27,9 +28,9 @@ class UNetConfig:
     """Sizes of the U-Net; the defaults are the published ones.
 
     `channel_mult` gives each level's width in units of `model_channels`, `attention_downsampling`
-    the downsampling factors at which transformers stand. `temporal` is "full" or "windows": what
-    the temporal self-attentions see (FreeNoise windows of `window` frames every `window_stride`).
-    `text_tokens` and `image_tokens` (per frame) split the context.
+    the downsampling factors at which transformers stand. `text_tokens` and `image_tokens` (per
+    frame) split the context. A FreeNoise window has `window` frames, the next one begins
+    `window_stride` frames later.
     """
 
     model_channels: int = 320
@@ -39,7 +40,6 @@ class UNetConfig:
     head_channels: int = 64
     context_dim: int = 1024
     frame_index: bool = True
-    temporal: str = "full"
     latent_channels: int = 4
     norm_groups: int = 32
     text_tokens: int = 77
@@ -47,10 +47,6 @@ class UNetConfig:
     audio_dim: int = 768
     window: int = 12
     window_stride: int = 6
-
-    def __post_init__(self) -> None:
-        if self.temporal not in ("full", "windows"):
-            raise ValueError(f"temporal is {self.temporal!r}; valid: 'full', 'windows'")
 
 
 class UNet(nn.Module):
@@ -161,6 +157,7 @@ class UNet(nn.Module):
         audio: Tensor,
         fps: Tensor,
         frame_index: Tensor | None = None,
+        temporal: Temporal = "full",
     ) -> Tensor:
         """Predict the velocity.
 
@@ -174,6 +171,7 @@ class UNet(nn.Module):
             audio: (B, F, N, audio_dim) audio tokens of each frame, any N.
             fps: (n,) frames per second of the F frames.
             frame_index: (n, F) index of each frame in the clip; the generator only.
+            temporal: what the temporal self-attentions see: all frames, or FreeNoise windows.
         Returns:
             (B, C, F, H, W).
         """
@@ -182,7 +180,7 @@ class UNet(nn.Module):
         embedding = self._embed(timestep, fps, frame_index, num_frames)  # (n F, emb_dim)
         frame_context = self._split_context(context, audio)
         windows = None
-        if config.temporal == "windows" and num_frames > config.window:
+        if temporal == "windows" and num_frames > config.window:
             windows = TemporalWindows(num_frames, config.window, config.window_stride)
 
         h = latent.transpose(1, 2).flatten(0, 1)  # (n F, 2 C, H, W)

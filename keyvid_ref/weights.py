@@ -33,9 +33,7 @@ _BUILDERS: dict[str, Callable[[Preset], nn.Module]] = {
     "localizer": lambda preset: Localizer(preset.localizer),
     "vae": lambda preset: VAE(preset.vae),
     "generator": lambda preset: UNet(preset.unet_config("generator")),
-    "interpolator": lambda preset: UNet(
-        preset.unet_config("interpolator", preset.sampling.temporal)
-    ),
+    "interpolator": lambda preset: UNet(preset.unet_config("interpolator")),
 }
 NETWORKS = tuple(_BUILDERS)
 

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.bundle.specs import GraphSpec, SamplingDefaults
+from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
 from keyvid.errors import SettingsError
-from keyvid.runtime.diffusion import UNETS, guidance_scales
 from keyvid.runtime.guidance import active_branches, batch_sizes
+from keyvid.sampling import UNETS, Sampling
 from keyvid.sizes import format_size, format_sizes
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def choose_batches(
     bundle: Bundle,
     engine: str,
-    sampling: SamplingDefaults,
+    sampling: Sampling,
     *,
     cfg_batch: int | None = None,
     max_memory: int | None = None,
@@ -32,6 +32,7 @@ def choose_batches(
     Raises:
         SettingsError: a stage does not fit; says how much it takes.
     """
+    _check_cfg_batch(bundle, cfg_batch)
     held = process_bytes()
     room = held + available_bytes() if max_memory is None else max_memory
     chosen: dict[str, GraphSpec] = {}
@@ -57,16 +58,23 @@ def choose_batches(
 
 
 def _graphs(
-    bundle: Bundle, stage: str, sampling: SamplingDefaults, cfg_batch: int | None
+    bundle: Bundle, stage: str, sampling: Sampling, cfg_batch: int | None
 ) -> Iterator[GraphSpec]:
     """The graphs of a stage that could be taken, the best first."""
     if stage not in UNETS:
         yield bundle.graph(stage)
         return
-    active, _ = active_branches(*guidance_scales(sampling, stage))
+    active, _ = active_branches(*sampling.of(stage).scales)
     temporal = sampling.temporal if stage == "interpolator" else None
     for branches in batch_sizes(len(active), bundle.branches(stage), cfg_batch):
         yield bundle.graph(stage, branches=branches, temporal=temporal)
+
+
+def _check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:
+    sizes = sorted(set(bundle.branches("generator")) & set(bundle.branches("interpolator")))
+    if cfg_batch is not None and cfg_batch not in sizes:
+        valid = ", ".join(map(str, sizes))
+        raise SettingsError(f"cfg-batch {cfg_batch}: want one of {valid}")
 
 
 def _bytes(bundle: Bundle, engine: str, graph: GraphSpec) -> int:

@@ -5,7 +5,7 @@ The pipeline and its libraries are imported when a clip is made, so that `--help
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import click
 
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.runtime.outputs import check_output
+from keyvid.sampling import options as sampling_options
+from keyvid.sampling import settings_from
 
 _FILE = click.Path(path_type=Path)
-_BUNDLE_DEFAULT = " [default: the bundle's]"
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -37,6 +38,14 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(_infer, "keyvid-infer", args)
 
 
+def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(list(sampling_options())):
+        name = f"--{option.name.replace('_', '-')}"
+        text = option.help + " [default: the bundle's]"
+        command = click.option(name, type=option.kind, help=text)(command)
+    return command
+
+
 @click.command(context_settings=CONTEXT)
 @click.argument("image", type=_FILE)
 @click.argument("audio", type=_FILE)
@@ -45,23 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--start", default=0.0, show_default=True, help="Second of AUDIO to begin at")
 @click.option("--seed", default=0, show_default=True, help="Of all noise: same seed, same clip")
 @click.option("--keyframes", default="auto", show_default=True, help="auto, uniform or 0,3,...")
-@click.option("--steps", type=int, help="Denoising steps" + _BUNDLE_DEFAULT)
-@click.option("--eta", type=float, help="Noise of the ddim solver, 0 to 1" + _BUNDLE_DEFAULT)
-@click.option("--solver", help="ddim or dpm" + _BUNDLE_DEFAULT)
-@click.option("--guidance-image", type=float, help="Scale of the picture" + _BUNDLE_DEFAULT)
-@click.option("--guidance-text", type=float, help="Scale of the prompt" + _BUNDLE_DEFAULT)
-@click.option(
-    "--guidance-audio", type=float, help="Scale of the sound in keyframes" + _BUNDLE_DEFAULT
-)
-@click.option(
-    "--guidance-audio-interpolator",
-    type=float,
-    help="Scale of the sound between keyframes" + _BUNDLE_DEFAULT,
-)
-@click.option(
-    "--guidance-rescale", type=float, help="Keeps contrast down, 0 to 1" + _BUNDLE_DEFAULT
-)
-@click.option("--temporal", help="Attention over time: windows or full" + _BUNDLE_DEFAULT)
+@_sampling_options
 @click.option(
     "--cfg-batch", type=int, help="Guidance branches per call [default: what the memory allows]"
 )
@@ -99,7 +92,6 @@ def _infer(
     from keyvid.runtime.pipeline import Pipeline
     from keyvid.runtime.plot import write_plot
     from keyvid.runtime.report import write_report
-    from keyvid.runtime.settings import Settings
 
     pipeline = Pipeline.load(bundle, engine, threads=threads, max_memory=max_memory)
     wanted = [path for path in (output, report, plot) if path]
@@ -109,7 +101,7 @@ def _infer(
             audio,
             prompt=prompt,
             seed=seed,
-            settings=Settings(**settings),
+            settings=settings_from(settings, settings.pop("cfg_batch")),
             keyframes=keyframes,
             start=start,
             progress=progress,

@@ -5,24 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keyvid.bundle.specs import SamplingDefaults
 from keyvid.runtime.conditioning import Conditions, repeated_first_frame, scattered_keyframes
 from keyvid.runtime.guidance import active_branches, guided_velocity
 from keyvid.runtime.noise import standard_noise, window_noise
 from keyvid.runtime.sampling import denoise
 from keyvid.runtime.schedule import SOLVERS
 from keyvid.runtime.stages import StageRunner
-
-UNETS = ("generator", "interpolator")
-
-
-def guidance_scales(sampling: SamplingDefaults, unet: str) -> tuple[float, float, float]:
-    """Scales of image, text and audio for one of `UNETS`."""
-    audio = {
-        "generator": sampling.guidance_audio,
-        "interpolator": sampling.guidance_audio_interpolator,
-    }
-    return sampling.guidance_image, sampling.guidance_text, audio[unet]
+from keyvid.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class Diffusion:
     """
 
     stages: StageRunner
-    sampling: SamplingDefaults
+    sampling: Sampling
     batches: Mapping[str, int]
     conditions: Conditions
     rng: np.random.Generator
@@ -86,8 +75,8 @@ class Diffusion:
             temporal: which graph of the stage.
             inputs: what else the network takes, without the batch axis.
         """
-        bundle, sampling = self.stages.bundle, self.sampling
-        active, weights = active_branches(*guidance_scales(sampling, unet))
+        bundle, sampling = self.stages.bundle, self.sampling.of(unet)
+        active, weights = active_branches(*sampling.scales)
         context, audio = self.conditions.per_branch(
             active, bundle.dimensions.frames, bundle.conditioning.layout, keyframes
         )

@@ -1,6 +1,23 @@
 """Noise, all of it from one seeded generator outside the networks."""
 
+from numbers import Integral
+
 import numpy as np
+
+from keyvid.errors import SettingsError
+
+MAX_SEED = 2**63 - 1
+
+
+def check_seed(seed: int) -> int:
+    """`seed`, if it is one.
+
+    Raises:
+        SettingsError: it is no whole number, or beyond `MAX_SEED`.
+    """
+    if not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
+        raise SettingsError(f"seed {seed}: want a whole number, 0 to {MAX_SEED}")
+    return int(seed)
 
 
 def seeded(seed: int) -> np.random.Generator:

@@ -1,12 +1,11 @@
 """From an image and a sound to a video."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.bundle.specs import SamplingDefaults
 from keyvid.engines.engine import EngineChoice, choose_engine
 from keyvid.runtime.budget import choose_batches
 from keyvid.runtime.diffusion import Diffusion
@@ -14,10 +13,10 @@ from keyvid.runtime.encoding import decode, encode_conditions, encode_first_fram
 from keyvid.runtime.keyframes import parse_keyframes, select_keyframes
 from keyvid.runtime.media import ImageSource, load_image, write_video
 from keyvid.runtime.mel import log_mel
-from keyvid.runtime.noise import seeded
-from keyvid.runtime.settings import Settings, check_seed, resolve
+from keyvid.runtime.noise import check_seed, seeded
 from keyvid.runtime.sound import AudioSource, Sound, load_sound, to_mono
 from keyvid.runtime.stages import Progress, StageRunner
+from keyvid.sampling import Sampling, Settings, resolve
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Clip:
     engine: str
     prompt: str
     seed: int
-    settings: SamplingDefaults
+    settings: Sampling
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write an MP4 with H.264 video and AAC sound."""
@@ -113,15 +112,14 @@ class Pipeline:
         """
         settings = settings or Settings()
         size = self.bundle.dimensions
-        sampling = resolve(settings, self.bundle)
+        sampling = resolve(settings, self.bundle.sampling)
         indices = parse_keyframes(keyframes, size.frames, size.keyframes)
         seed = check_seed(seed)
         rng = seeded(seed)
         picture = load_image(image, size.height, size.width)
         seconds = size.frames / size.fps
         sound = load_sound(audio, seconds, start)
-        # Without a prompt the branch with text is the branch without: no weight, not run.
-        guided = sampling if prompt else replace(sampling, guidance_text=sampling.guidance_image)
+        guided = sampling if prompt else sampling.without_prompt()
         batches = choose_batches(
             self.bundle,
             self.engine.name,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-NUM_TRAIN_STEPS = 1000
+from keyvid.sampling import NUM_TRAIN_STEPS, Solver
+
 RESCALE_STEPS = 400  # the dynamic rescale falls linearly over these timesteps, then stays
 
 
@@ -99,7 +100,7 @@ def dpm_solver(steps: int, eta: float, rescale_floor: float) -> Schedule:
     return _table(timesteps, alphas[:-1], from_latent, from_clean, from_previous, np.zeros(steps))
 
 
-SOLVERS: dict[str, Callable[[int, float, float], Schedule]] = {"ddim": ddim, "dpm": dpm_solver}
+SOLVERS: dict[Solver, Callable[[int, float, float], Schedule]] = {"ddim": ddim, "dpm": dpm_solver}
 
 
 def _table(timesteps: np.ndarray, a: np.ndarray, *coefficients: np.ndarray) -> Schedule:

@@ -17,10 +17,10 @@ from keyvid.bundle.specs import (
     FileSpec,
     GraphMemory,
     GraphSpec,
-    SamplingDefaults,
     StageSpec,
     TensorSpec,
 )
+from keyvid.sampling import Sampling
 
 WEIGHT = np.linspace(-1, 1, 64 * 32).reshape(64, 32).astype(np.float16)
 
@@ -96,7 +96,7 @@ def write_affine_bundle(folder: Path) -> Bundle:
         makers={"keyvid": "0.1.0"},
         dimensions=Dimensions(*range(1, 20)),
         conditioning=Conditioning("paper", 1.0, False, 0.7),
-        sampling=SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows"),
+        sampling=Sampling(),
         stages={"affine": StageSpec("fp32", (graph,), 1e-6)},
         files={name: FileSpec.of(folder / name) for name in ("affine.onnx", "affine.safetensors")},
     )

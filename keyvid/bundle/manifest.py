@@ -20,14 +20,14 @@ from keyvid.bundle.specs import (
     Dimensions,
     FileSpec,
     GraphSpec,
-    SamplingDefaults,
     StageSpec,
     WeightsKind,
 )
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError
+from keyvid.sampling import Sampling
 
-SCHEMA = 2  # 1: each branch had its own copy of the latent
+SCHEMA = 3  # 2: one sampling for both U-Nets; 1: each branch had its own copy of the latent
 MANIFEST = "bundle.json"
 PACKAGED = ("tiny",)
 
@@ -53,7 +53,7 @@ class Manifest:
     makers: dict[str, str]
     dimensions: Dimensions
     conditioning: Conditioning
-    sampling: SamplingDefaults
+    sampling: Sampling
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
     sources: dict[str, FileSpec] | None = None

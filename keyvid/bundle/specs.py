@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 from msgspec import Meta
 
 from keyvid.bundle.files import sha256_of
+from keyvid.sampling import Layout, Temporal
 
 WeightsKind = Literal["trained", "random"]
 Precision = Literal["fp32", "fp16"]
@@ -57,25 +58,10 @@ class Conditioning:
         dynamic_rescale: s_T of the schedule's dynamic rescale.
     """
 
-    layout: str
+    layout: Layout
     latent_scale: Annotated[float, Meta(gt=0)]
     latent_sample: bool
     dynamic_rescale: Annotated[float, Meta(gt=0, le=1)]
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """Sampling settings that suit the weights; a caller may change each."""
-
-    steps: int
-    eta: float
-    solver: str
-    guidance_image: float
-    guidance_text: float
-    guidance_audio: float
-    guidance_audio_interpolator: float
-    guidance_rescale: float
-    temporal: str
 
 
 @dataclass(frozen=True)
@@ -142,7 +128,7 @@ class GraphSpec:
     outputs: dict[str, TensorSpec]
     memory: GraphMemory
     branches: Count | None = None
-    temporal: str | None = None
+    temporal: Temporal | None = None
     check: Check | None = None
 
 

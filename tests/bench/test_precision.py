@@ -8,6 +8,7 @@ import precision
 import pytest
 from precision import format_difference, psnr, reference_clips
 
+from keyvid.sampling import Settings, resolve
 from keyvid_ref.presets import PRESETS
 
 
@@ -32,7 +33,7 @@ def test_line_of_a_clip():
 
 
 def test_reference_rounded_and_not(monkeypatch):
-    sampling = replace(PRESETS["tiny"].sampling, steps=1, temporal="full")
+    sampling = resolve(Settings(steps=1, temporal="full"), PRESETS["tiny"].sampling)
     monkeypatch.setitem(precision.PRESETS, "tiny", replace(PRESETS["tiny"], sampling=sampling))
     rounded, exact = reference_clips("tiny", 0, "hammer")
     # One step of a network that errs by 1e-3, so below a grey level; yet no two clips are the same.

@@ -17,9 +17,9 @@ from squares import EVENTS, PLACES, draw_square
 from sync_ablations import ABLATIONS
 from sync_clips import make_scene, plan_tasks
 
-from keyvid import Pipeline, Settings
-from keyvid.errors import SettingsError
+from keyvid import Pipeline
 from keyvid.runtime.diffusion import Diffusion
+from keyvid.sampling import Sampling
 from keyvid_ref import world
 
 
@@ -119,27 +119,6 @@ def test_folders_without_videos_and_files_that_are_none_are_refused(
     (tmp_path / "a.json").write_text('{"events_s": []}')
     assert _run("--folder", tmp_path) == 2
     assert "a.mp4: not a video that can be read" in capsys.readouterr().err
-
-
-def test_settings_are_parsed_by_name_and_type() -> None:
-    texts = ["steps=25", "solver=dpm", "guidance-audio=1e1", "eta = 0"]
-    parsed = sync_make.parse_settings(texts)
-    assert parsed == Settings(steps=25, solver="dpm", guidance_audio=10.0, eta=0.0)
-    assert isinstance(parsed.eta, float)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("step=25", "one of steps, eta, solver"),
-        ("steps", "want NAME=VALUE"),
-        ("steps=2.5", "want a whole number for steps"),
-        ("eta=low", "want a number for eta"),
-    ],
-)
-def test_wrong_settings_are_explained(text: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        sync_make.parse_settings([text])
 
 
 @pytest.fixture
@@ -289,7 +268,7 @@ def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.Monk
     monkeypatch.setattr(Diffusion, "_sample", lambda self, unet, **inputs: seen.append(inputs))
     size = SimpleNamespace(frames=48, fps=24, keyframe_fps=6)
     stages = SimpleNamespace(bundle=SimpleNamespace(dimensions=size))
-    sampling = SimpleNamespace(guidance_audio=1, guidance_audio_interpolator=1, temporal="full")
+    sampling = Sampling(temporal="full")
     keyframes = np.array([0, 5, 9, 40])
     for name in ABLATIONS:
         rng = np.random.default_rng(0)

@@ -44,8 +44,8 @@ def test_reads_what_was_written(affine_bundle: Bundle) -> None:
 def test_whole_numbers_do_for_floats(
     edit: Callable[[Callable[[dict[str, Any]], None]], Path],
 ) -> None:
-    path = edit(lambda content: content["sampling"].update(eta=1))
-    assert isinstance(Bundle.load(path).sampling.eta, float)
+    path = edit(lambda content: content["sampling"]["generator"].update(eta=1))
+    assert isinstance(Bundle.load(path).sampling.generator.eta, float)
 
 
 def test_graphs_and_branches(affine_bundle: Bundle) -> None:
@@ -168,15 +168,24 @@ GRAPH = ("stages", "affine", "graphs", 0)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema", to=3), r"schema 3 is newer .* reads \(2\); install a newer keyvid"),
-        (_set("schema", to=0), "schema is 0, want 2; export it again"),
-        (_set("schema", to=True), "schema is True, want 2"),
-        (lambda content: content.pop("schema"), "schema is None, want 2"),
+        (_set("schema", to=4), r"schema 4 is newer .* reads \(3\); install a newer keyvid"),
+        (_set("schema", to=0), "schema is 0, want 3; export it again"),
+        (_set("schema", to=True), "schema is True, want 3"),
+        (lambda content: content.pop("schema"), "schema is None, want 3"),
         (lambda content: content.pop("sampling"), "key sampling is missing; export it again"),
         (_set("extra", to=1), "unknown key 'extra'; valid are name, preset"),
-        (_set("sampling", "ets", to=1), "unknown key 'sampling.ets'; valid are steps, eta"),
-        (_set("sampling", "steps", to=2.5), "sampling.steps is 2.5, want a whole number"),
-        (_set("sampling", "eta", to="1"), "sampling.eta is '1', want a number"),
+        (
+            _set("sampling", "generator", "ets", to=1),
+            "unknown key 'sampling.generator.ets'; valid are steps, solver",
+        ),
+        (
+            _set("sampling", "generator", "steps", to=2.5),
+            "sampling.generator.steps is 2.5, want a whole number",
+        ),
+        (
+            _set("sampling", "generator", "eta", to="1"),
+            "sampling.generator.eta is '1', want a number",
+        ),
         (_set("conditioning", "latent_sample", to=0), "latent_sample is 0, want true or false"),
         (_set("dimensions", "frames", to=0), "dimensions.frames is 0, want a whole number >= 1"),
         (_set("dimensions", "frames", to=True), "dimensions.frames is True, want a whole number"),
@@ -235,7 +244,7 @@ def test_huge_numbers(affine_bundle: Bundle) -> None:
     manifest = affine_bundle.path / "bundle.json"
     text = manifest.read_text().replace('"eta": 1.0', '"eta": 1e999')
     manifest.write_text(text)
-    assert_refused(affine_bundle.path, "sampling.eta is not finite")
+    assert_refused(affine_bundle.path, "sampling.generator.eta is not finite")
 
 
 def test_optional_values_may_be_left_out(

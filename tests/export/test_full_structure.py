@@ -45,9 +45,11 @@ def write_layout(module: nn.Module, path: Path) -> None:
 @pytest.mark.parametrize(("name", "variant"), CASES, ids=[n + v.suffix for n, v in CASES])
 def test_static_proof(tmp_path, name, variant):
     stage = STAGES[name]
-    module = stage.set_up(outline_network(_FULL, stage.weights), variant)
+    module = outline_network(_FULL, stage.weights)
     weights, graph = tmp_path / "weights.safetensors", tmp_path / "graph.onnx"
     write_layout(module, weights)
     sample = known_sample(stage.inputs(_FULL, variant))
-    export_graph(half_precision(module), stage.call, sample, stage.output, weights, graph)
+    export_graph(
+        half_precision(module), stage.call_of(variant), sample, stage.output, weights, graph
+    )
     assert find_problems(graph) == []

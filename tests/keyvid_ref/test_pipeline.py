@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from keyvid.sampling import Settings, resolve
 from keyvid_ref.keyframes import select_keyframes, uniform_keyframes
 from keyvid_ref.pipeline import ReferencePipeline, draw_windowed_noise, guide
 from keyvid_ref.presets import PRESETS
@@ -71,7 +72,7 @@ def spied(networks):
 
 
 def _short(**changes):
-    return replace(_TINY.sampling, steps=2, **changes)
+    return resolve(Settings(steps=2, **changes), _TINY.sampling)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def _short(**changes):
 )
 def test_whole_chain_runs(networks, tokenizer, image, waveform, layout, solver, temporal):
     pipeline = ReferencePipeline(networks, replace(_TINY, layout=layout), tokenizer)
-    sampling = replace(_TINY.sampling, steps=1, solver=solver, temporal=temporal)
+    sampling = resolve(Settings(steps=1, solver=solver, temporal=temporal), _TINY.sampling)
     clip = pipeline(image, waveform, prompt="drum", sampling=sampling)
     assert clip.frames.shape == (48, 64, 96, 3)
     assert clip.frames.dtype == np.uint8
@@ -170,7 +171,7 @@ def test_noise_is_drawn_in_the_documented_order(spied, tokenizer, image, wavefor
 
     rng.standard_normal((1, _CHANNELS, 8, 12), dtype=np.float32)  # the image's posterior
     keyframe_noise = draw(12)
-    for _ in range(sampling.steps):
+    for _ in range(sampling.generator.steps):
         draw(12)
     noise = draw(48)
     np.testing.assert_array_equal(spied.generator.calls[0].latent[:1, :_CHANNELS], keyframe_noise)

@@ -15,13 +15,13 @@ from keyvid.bundle.specs import (
     FileSpec,
     GraphMemory,
     GraphSpec,
-    SamplingDefaults,
     StageSpec,
 )
 from keyvid.runtime.pipeline import Clip
 from keyvid.runtime.sound import Sound
+from keyvid.sampling import Sampling
 
-SAMPLING = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 7.5, 9.0, 0.7, "windows")
+SAMPLING = Sampling()
 DIMENSIONS = Dimensions(
     height=64,
     width=96,
@@ -81,10 +81,10 @@ def write_hollow_bundle(folder: Path) -> None:
 
 
 @pytest.fixture
-def bundle_of() -> Callable[[SamplingDefaults, dict[str, list[GraphSpec]]], Bundle]:
+def bundle_of() -> Callable[[Sampling, dict[str, list[GraphSpec]]], Bundle]:
     """`bundle_of(sampling, graphs)`: a bundle that is nowhere, for what only reads its manifest."""
 
-    def make(sampling: SamplingDefaults, graphs: dict[str, list[GraphSpec]]) -> Bundle:
+    def make(sampling: Sampling, graphs: dict[str, list[GraphSpec]]) -> Bundle:
         return Bundle(
             path=Path("none"),
             name="none",

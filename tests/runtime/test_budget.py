@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from keyvid.bundle.specs import GraphMemory, GraphSpec, SamplingDefaults
+from keyvid.bundle.specs import GraphMemory, GraphSpec
 from keyvid.errors import SettingsError
 from keyvid.runtime import budget
+from keyvid.sampling import Sampling, UNetSampling
 
 GB = 10**9
-FOUR = SamplingDefaults(25, 1.0, "ddim", 2.0, 7.5, 8.0, 9.0, 0.7, "windows")
-THREE = replace(FOUR, guidance_text=FOUR.guidance_image)  # without a prompt
+FOUR = Sampling(UNetSampling(guidance_audio=8.0))
+THREE = FOUR.without_prompt()
 HELD = GB // 2
 
 
@@ -122,6 +123,12 @@ def test_a_gpu_engine_is_not_limited(choose, monkeypatch, machine):
     monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
     machine(0)
     assert choose() == {"generator": 4, "interpolator": 4}
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_unknown_batches_are_refused(choose, size):
+    with pytest.raises(SettingsError, match=rf"^cfg-batch {size}: want one of 1, 2, "):
+        choose(cfg_batch=size)
 
 
 def test_the_choice_is_logged(choose, caplog):

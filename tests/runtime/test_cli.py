@@ -19,7 +19,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime import cli
 from keyvid.runtime.pipeline import Clip, Pipeline
-from keyvid.runtime.settings import Settings
+from keyvid.sampling import Settings, UNetSettings
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_every_option_arrives(
 ) -> None:
     options = (
         "-o out.mp4 --prompt hammer --seed 5 --steps 10 --eta 0.5 --solver dpm --guidance-image 1.5"
-        " --guidance-text 2.5 --guidance-audio 3.5 --guidance-audio-interpolator 4.5"
+        " --guidance-text 2.5 --guidance-audio 3.5 --interpolator-guidance-audio 4.5"
         " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 1.25"
         " --engine openvino --bundle hollow --cfg-batch 2 --threads 3 --max-memory 1.5G"
     )
@@ -93,7 +93,7 @@ def test_every_option_arrives(
         guidance_image=1.5,
         guidance_text=2.5,
         guidance_audio=3.5,
-        guidance_audio_interpolator=4.5,
+        interpolator=UNetSettings(guidance_audio=4.5),
         guidance_rescale=0.25,
         temporal="full",
         cfg_batch=2,
@@ -196,7 +196,7 @@ def test_help_comes_at_once() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # Processor time: what the clock says depends on what else the machine does.
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert b"--guidance-audio-interpolator" in done.stdout
+    assert b"--interpolator-guidance-audio" in done.stdout
     assert done.stdout.endswith(b"LOADED\n")
     assert min(seconds) < 0.5
 

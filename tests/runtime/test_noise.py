@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
-from keyvid.runtime.noise import seeded, window_noise
+from keyvid.errors import SettingsError
+from keyvid.runtime.noise import check_seed, seeded, window_noise
 from keyvid_ref.pipeline import draw_windowed_noise
 
 SHAPE = (1, 4, 48, 6, 8)
@@ -33,3 +35,14 @@ def test_same_seed_same_noise():
     one, again, other = (window_noise(SHAPE, 12, 6, seeded(seed)) for seed in (5, 5, 6))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, "1"])
+def test_wrong_seed(seed):
+    with pytest.raises(SettingsError, match="want a whole number, 0 to 9223372036854775807"):
+        check_seed(seed)
+
+
+def test_seed():
+    assert check_seed(0) == 0
+    assert check_seed(2**63 - 1) == 2**63 - 1

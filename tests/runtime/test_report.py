@@ -3,6 +3,7 @@
 import json
 import platform
 import resource
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime.pipeline import Clip, Pipeline
 from keyvid.runtime.report import write_report
+from keyvid.sampling import UNetSampling
 
 
 def test_report(workplace: Path, clip: Clip) -> None:
@@ -33,14 +35,8 @@ def test_report(workplace: Path, clip: Clip) -> None:
         "prompt": "a bar",
         "seed": 7,
         "settings": {
-            "steps": 25,
-            "eta": 1.0,
-            "solver": "ddim",
-            "guidance_image": 2.0,
-            "guidance_text": 7.5,
-            "guidance_audio": 7.5,
-            "guidance_audio_interpolator": 9.0,
-            "guidance_rescale": 0.7,
+            "generator": (one := asdict(UNetSampling())),
+            "interpolator": one | {"guidance_audio": 9.0},
             "temporal": "windows",
         },
         "bundle": {"name": "hollow", "path": "hollow", "weights": "random"},
