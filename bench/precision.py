@@ -18,7 +18,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.command import run_command
 from keyvid.export import rounding
 from keyvid.export.source import Source
-from keyvid.runtime.media import load_image
+from keyvid.runtime.picture import load_image
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.sound import load_sound, to_mono
 from keyvid_ref.pipeline import ReferencePipeline

@@ -11,11 +11,12 @@ from keyvid.runtime.budget import choose_batches
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.encoding import decode, encode_conditions, encode_first_frame, score_motion
 from keyvid.runtime.keyframes import parse_keyframes, select_keyframes
-from keyvid.runtime.media import ImageSource, load_image, write_video
 from keyvid.runtime.mel import log_mel
 from keyvid.runtime.noise import check_seed, seeded
+from keyvid.runtime.picture import ImageSource, load_image
 from keyvid.runtime.sound import AudioSource, Sound, load_sound, to_mono
 from keyvid.runtime.stages import Progress, StageRunner
+from keyvid.runtime.video import write_video
 from keyvid.sampling import Sampling, Settings, resolve
 
 

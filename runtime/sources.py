@@ -1,24 +1,111 @@
-"""Files that a user names: looked at before a decoder is, and what decoders say of them."""
+"""What a user gives to be read: a file's name, an open file, or standard input."""
 
+import io
+import os
+import shutil
 import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from keyvid.errors import MediaError
 
+FileSource = str | os.PathLike[str] | IO[bytes]
+STANDARD_STREAM = "-"
 
-def check_file(path: Path) -> None:
-    """Refuse what is not a file with something in it."""
+_LONGEST_NAME = 200  # characters of it in a message
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def open_source(source: object, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """The name of a source in messages, and the open file.
+
+    The file is unbuffered, so that libraries can read it by its descriptor, too.
+
+    Args:
+        source: the name of a regular file, "-" for standard input, or an object with `read`, which
+            is read from where it stands to its end.
+        kind: what it should be, such as "picture", for messages.
+    Raises:
+        MediaError: there is no such file, it cannot be opened or read, or it is empty.
+    """
+    if source == STANDARD_STREAM:
+        source = sys.stdin.buffer
+    name = shown(source) if isinstance(source, str | os.PathLike) else f"the {kind}"
     try:
-        status = path.stat()
+        with _opened(source, name, kind) as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise MediaError(f"{name}: is empty (0 bytes); give a whole file")
+            yield name, file
     except OSError as error:
-        raise MediaError(f"{path}: {error.strerror}; check the name") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path}: is not a file; give the name of one")
-    if not status.st_size:
-        raise MediaError(f"{path}: is empty (0 bytes); give a whole file")
+        raise MediaError(f"{name}: {error.strerror or error}; check the name") from error
 
 
-def decoder_message(path: Path, error: Exception) -> str:
-    """What a decoder says, on one line and without the path that stands before it."""
+@contextmanager
+def _opened(source: Any, name: str, kind: str) -> Iterator[IO[bytes]]:
+    if isinstance(source, str | os.PathLike):
+        try:
+            status = os.stat(source)
+        except ValueError as error:  # a NUL, or letters that no file name can hold
+            raise MediaError(f"{name}: no file can have this name; check it") from error
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for its writer
+            raise MediaError(f"{name}: is not a file; give the name of one")
+        with open(source, "rb", buffering=0) as file:
+            yield file
+    elif callable(getattr(source, "read", None)):
+        with tempfile.TemporaryFile(buffering=0) as copy:
+            try:
+                shutil.copyfileobj(source, copy)
+            except (TypeError, ValueError) as error:  # a text file; a closed one
+                raise MediaError(
+                    f"{name}: cannot be read ({error}); give a file that is open for reading bytes"
+                ) from error
+            copy.seek(0)
+            yield copy
+    else:
+        raise MediaError(f"{name} is a {type(source).__name__}; give the name of a file")
+
+
+def shown(path: object) -> str:
+    """A path as a message can hold it: one line, not endless, whatever its bytes are."""
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in str(path)
+    )
+    half = _LONGEST_NAME // 2
+    return text if len(text) <= _LONGEST_NAME else f"{text[:half]}...{text[-half:]}"
+
+
+def decoder_message(error: Exception) -> str:
+    """What a decoder says, on one line and without the file's name before it."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.replace(repr(str(path)), "").split())
+    return shown(" ".join(text.split()))
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing reaches file descriptor 2: for libraries that print there by themselves.
+
+    What other threads write there in the meantime is lost too, so only short work belongs in it.
+    """
+    with _stderr_lock, suppress(OSError, io.UnsupportedOperation):
+        sys.stderr.flush()
+    with _stderr_lock:
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def is_file_name(source: object) -> bool:
+    """Whether a source names a file, and not standard input or an open file."""
+    return isinstance(source, str | Path | os.PathLike) and source != STANDARD_STREAM

@@ -157,7 +157,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "keyframes beyond": (["--keyframes", "0,1,2,3,4,5,6,7,8,9,10,48"], "keyframes '0,1"),
     "few keyframes": (["--keyframes", "0,5"], "keyframes '0,5': 2 given"),
     "late start": (["--start", "9"], r"start is 9 s, beyond the end of .* lasts 2\.00 s; start"),
-    "negative start": (["--start", "-1"], r"start is -1\.0 s; expected 0 or more"),
+    "negative start": (["--start", "-1"], r"start is -1.*; expected seconds from 0 to 86400"),
     "unknown option": (["--fps", "30"], r"No such option.*See keyvid-infer --help\."),
     "third file": (["more.wav"], r"unexpected extra argument.*See keyvid-infer --help\."),
     "output folder": (["-o", "no/a.mp4"], r"no/a\.mp4: .* there is no folder no; create it"),

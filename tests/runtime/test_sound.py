@@ -224,7 +224,7 @@ def test_cut_off_sounds_are_refused(tmp_path: Path, name: str) -> None:
     data = (tmp_path / name).read_bytes()
     load_mono(tmp_path / name, RATE, 2.0)
     (tmp_path / name).write_bytes(data[: len(data) // 2])
-    with pytest.raises(MediaError, match=r"cut off at 0\.9|not a sound that can|no sound"):
+    with pytest.raises(MediaError, match=r"cut off at (0\.9|1\.0)|not a sound that can|no sound"):
         load_mono(tmp_path / name, RATE, 2.0)
 
 
