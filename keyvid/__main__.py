@@ -21,6 +21,7 @@ COMMANDS = {
     "infer": Entry("keyvid.runtime.cli", "Animate a picture to a sound"),
     "doctor": Entry("keyvid.engines.doctor", "Show which engines work here, and why others do not"),
     "cache": Entry("keyvid.engines.cache_cli", "Show or remove the TensorRT engines built here"),
+    "score": Entry("keyvid.score.cli", "Score clips with known events (needs keyvid[score])"),
     "export": Entry("keyvid.export.cli", "Export the stages to ONNX (needs keyvid[export])"),
 }
 

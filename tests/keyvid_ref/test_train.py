@@ -7,9 +7,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from keyvid_ref import PRESETS, load_networks, train, world
+from keyvid_ref import train, world
 from keyvid_ref import train_unet as unets
+from keyvid_ref.presets import PRESETS
 from keyvid_ref.train_data import EncodedClips, has_fast_bfloat16, to_pixels
+from keyvid_ref.weights import load_networks
 
 TINY = PRESETS["tiny"]
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from keyvid_ref import UNet, UNetConfig
+from keyvid_ref.unet import UNet, UNetConfig
 from keyvid_ref.unet_blocks import SelfAttention, TemporalWindows
 
 SMALL = UNetConfig(

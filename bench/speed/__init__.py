@@ -1,0 +1,1 @@
+"""Time, FLOP/s and memory: `pytest bench/speed`, and `python -m bench.speed` at full size."""

@@ -1,0 +1,117 @@
+"""A folder of videos, each with the events that are heard in it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from keyvid.errors import MediaError
+
+EVENTS = ("contact", "change")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+
+_ROWS = 96  # videos are shrunk to this height: both measures average over more than that
+_FACTS = '{"events_s": [seconds, ...]}'
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is scored.
+
+    kind: a name to tabulate by. event: one of `EVENTS`. frames: (T, H, W, 3) uint8. times: (T,)
+    seconds. events: (n,) seconds. duration: seconds.
+    """
+
+    name: str
+    kind: str
+    event: str
+    frames: np.ndarray
+    times: np.ndarray
+    events: np.ndarray
+    duration: float
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """The videos in `folder`, sorted by name; there is at least one.
+
+    Raises:
+        MediaError: there is none.
+    """
+    if not folder.is_dir():
+        raise MediaError(
+            f"{folder}: is not a folder; give one of videos with NAME.json beside each"
+        )
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not videos:
+        raise MediaError(f"{folder}: holds no video; want {', '.join(VIDEO_SUFFIXES)}")
+    return videos
+
+
+def read_film(path: Path) -> Film:
+    """A video with the facts in the JSON file of the same name.
+
+    Raises:
+        MediaError: which file is missing or wrong.
+    """
+    facts = _read_facts(path.with_suffix(".json"), path)
+    frames, times = _read_video(path)
+    duration = float(times[-1] + np.median(np.diff(times)))
+    events = np.sort(np.array(facts["events_s"], np.float64))
+    outside = events[(events < 0) | (events > duration)]
+    if len(outside):
+        raise MediaError(
+            f"{path}: event at {outside[0]:g} s, but the video lasts {duration:.2f} s; "
+            f"correct events_s in {path.with_suffix('.json').name}"
+        )
+    kind, event = facts.get("kind", "clip"), facts.get("event", EVENTS[0])
+    return Film(path.stem, kind, event, frames, times, events, duration)
+
+
+def _read_facts(path: Path, video: Path) -> dict[str, Any]:
+    try:
+        facts: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise MediaError(f"{video}: has no {path.name} beside it; write {_FACTS}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise MediaError(f"{path}: cannot be read ({error}); write {_FACTS}") from error
+    events = facts.get("events_s") if isinstance(facts, dict) else None
+    if not isinstance(events, list) or not all(_is_time(event) for event in events):
+        raise MediaError(f"{path}: events_s is {events!r}; want a list of seconds, {_FACTS}")
+    kind, event = facts.get("kind", ""), facts.get("event", EVENTS[0])
+    if not isinstance(kind, str):
+        raise MediaError(f"{path}: kind is {kind!r}; want a text to tabulate by")
+    if event not in EVENTS:
+        raise MediaError(f"{path}: event is {event!r}; want {' or '.join(EVENTS)}")
+    return dict(facts)
+
+
+def _is_time(value: object) -> bool:
+    """Whether `value` is a number that a float holds and that is finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file."""
+    frames: list[np.ndarray] = []
+    times: list[float] = []
+    try:
+        with av.open(str(path)) as container:
+            origin = (container.start_time or 0) / av.time_base
+            for frame in container.decode(video=0):
+                rows = min(_ROWS, frame.height)
+                columns = max(1, round(frame.width * rows / frame.height))
+                small = frame.reformat(columns, rows, "rgb24", interpolation="AREA")
+                frames.append(small.to_ndarray())
+                times.append(float(frame.time) - origin)
+    except (av.FFmpegError, IndexError, TypeError, ValueError) as error:
+        raise MediaError(f"{path}: not a video that can be read ({error})") from error
+    if len(frames) < 3 or (np.diff(times) <= 0).any():
+        raise MediaError(
+            f"{path}: {len(frames)} frames at times that do not all ascend; want at least 3 that do"
+        )
+    if len({frame.shape for frame in frames}) > 1:
+        raise MediaError(f"{path}: its frames change their shape; want one shape for all")
+    return np.stack(frames), np.array(times)
