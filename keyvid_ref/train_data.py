@@ -1,9 +1,13 @@
-"""Clips of the synthetic world as arrays on disk, rendered and encoded once."""
+"""Clips of the synthetic world to train on: drawn, then encoded, into arrays that grow."""
 
 import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,81 +16,114 @@ from torch import Tensor
 from keyvid_ref import world
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.conditioning import interpolator_audio
+from keyvid_ref.keyframes import select_keyframes
 from keyvid_ref.mel import log_mel
 from keyvid_ref.presets import Preset
-from keyvid_ref.weights import Networks
+from keyvid_ref.train_loop import mixed_precision
 
 _log = logging.getLogger(__name__)
-_CHUNK = 50  # clips rendered or encoded at a time
+_CHUNK = 20  # clips drawn or encoded at a time
+_LOOK_EVERY_S = 20.0  # for more clips, while training
+SPLITS = {"validation": world.VALIDATION_SEEDS[:64], "train": world.TRAIN_SEEDS}
+_DRAWN, _ENCODED = "drawn", "encoded"  # files that say how many clips are finished
 
 
-@dataclass(frozen=True)
 class Clips:
-    """N rendered clips.
+    """Clips on a device, as many as are finished: their arrays by name, one row a clip.
 
-    frames: (N, T, H, W, 3) uint8; mel: (N, 128, 204) float16; motion, pose: (N, T) float32;
-    kind: (N,) int64 index into `world.KINDS`.
+    N clips of T frames. Drawn: frames (N, T, H, W, 3) uint8; mel (N, 128, 204) float16; motion,
+    pose (N, T) float32; kind (N,) int64 index into `world.KINDS`. Encoded, float16: latent
+    (N, T, C, h, w); audio (N, T, n, A) in the preset's layout; image (N, T, q, D); text (N, L, D);
+    moving (N, h, w), from 0 to 1, how much each place changes; and keyframes (N, K) int64.
+
+    `null` holds the unconditional row of text, image and audio.
+    On a CPU they stay in their files, of which a batch reads what it needs.
     """
 
-    frames: np.ndarray
-    mel: np.ndarray
-    motion: np.ndarray
-    pose: np.ndarray
-    kind: np.ndarray
+    def __init__(
+        self,
+        folder: Path,
+        names: tuple[str, ...],
+        device: torch.device,
+        at_least: int = 500,
+        at_most: int | None = None,
+    ) -> None:
+        """Wait until `at_least` clips, or all that there will be, are in `folder`."""
+        self.device, self._folder, self._names, self._at_most = device, folder, names, at_most
+        self._stage = _ENCODED if "latent" in names else _DRAWN
+        self._arrays: dict[str, Tensor] = {}
+        self._count = 0
 
-    def __len__(self) -> int:
-        return len(self.kind)
+        def enough() -> bool:
+            done = _num_finished(folder, self._stage)
+            return done > 0 and done >= min(at_least, len(self._stored(names[0])))
 
-
-@dataclass(frozen=True)
-class EncodedClips:
-    """N clips as the U-Nets see them, float16 except `motion`.
-
-    latent: (N, T, C, h, w); audio: (N, T, n, A) in the paper's layout; image: (N, T q, D);
-    text: (N, L, D); moving: (N, h, w) in [0, 1], how much each place changes during the clip;
-    motion: (N, T) float32. `null_*` are the unconditional tokens, without the leading axis.
-    """
-
-    latent: np.ndarray
-    audio: np.ndarray
-    image: np.ndarray
-    text: np.ndarray
-    moving: np.ndarray
-    motion: np.ndarray
-    null_audio: np.ndarray
-    null_image: np.ndarray
-    null_text: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.motion)
-
-
-def render_clips(folder: Path, seeds: range, preset: Preset, workers: int) -> Clips:
-    """The clips of `seeds`, rendered into `folder` unless they lie there already."""
-    if not (folder / "complete").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _log.info("rendering %d clips into %s", len(seeds), folder)
-        count, frames = len(seeds), preset.frames
-        arrays = {
-            "frames": _create(
-                folder, "frames", (count, frames, preset.height, preset.width, 3), np.uint8
-            ),
-            "mel": _create(folder, "mel", (count, 128, 204), np.float16),
-            "motion": _create(folder, "motion", (count, frames), np.float32),
-            "pose": _create(folder, "pose", (count, frames), np.float32),
-            "kind": _create(folder, "kind", (count,), np.int64),
+        wait_for(enough, f"{folder}: clips to be {self._stage}")
+        self._take_in()
+        self.null = {
+            path.stem.removeprefix("null_"): torch.from_numpy(np.load(path)).to(device)
+            for path in folder.glob("null_*.npy")
         }
-        chunks = [seeds[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
-        sizes = [(preset.height, preset.width)] * len(chunks)
-        with ProcessPoolExecutor(workers) as pool:
-            for i, rendered in enumerate(pool.map(_render_chunk, chunks, sizes)):
-                for name, values in rendered.items():
-                    arrays[name][i * _CHUNK : i * _CHUNK + len(values)] = values
-        (folder / "complete").touch()
-    return Clips(**{name: _load(folder, name) for name in Clips.__dataclass_fields__})
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._arrays[name]
+
+    def choose(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B,) int64: clips at random, among them new ones as they are finished."""
+        if time.monotonic() - self._looked > _LOOK_EVERY_S:
+            self._take_in()
+        return torch.randint(len(self), (batch,), device=self.device, generator=generator)
+
+    def choose_frames(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Clips (B,) and in each of them a frame, (B, 3, H, W) in [-1, 1]."""
+        clip, frames = self.choose(batch, generator), self["frames"]
+        frame = torch.randint(frames.shape[1], (batch,), device=self.device, generator=generator)
+        return clip, to_pixels(frames[clip, frame])
+
+    def _stored(self, name: str) -> Tensor:
+        """An array as it is on disk, mapped."""
+        array = np.load(self._folder / f"{name}.npy", mmap_mode="c")
+        return torch.from_numpy(array[: self._at_most])
+
+    def _take_in(self) -> None:
+        self._looked = time.monotonic()
+        stored = {name: self._stored(name) for name in self._names}
+        ready = min(_num_finished(self._folder, self._stage), len(stored[self._names[0]]))
+        for name, array in stored.items():
+            if self.device.type == "cpu":
+                self._arrays[name] = array
+                continue
+            if name not in self._arrays:
+                self._arrays[name] = torch.empty_like(array, device=self.device)
+            new = slice(self._count, ready)
+            self._arrays[name][new] = array[new].to(self.device)
+        self._count = ready
 
 
-def _render_chunk(seeds: range, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def wait_for(ready: Callable[[], bool], what: str) -> None:
+    """Wait for another part, whose files tell how far it is."""
+    if not ready():
+        _log.info("waiting for %s", what)
+    while not ready():
+        time.sleep(0.5)
+
+
+def draw_clips(folder: Path, split: str, num_clips: int, preset: Preset, workers: int) -> None:
+    """Draw the first clips of a split into `folder`, or those that are still missing."""
+    seeds = SPLITS[split][:num_clips][_num_finished(folder, _DRAWN) :]
+    parts = [seeds[i : i + _CHUNK] for i in range(0, len(seeds), _CHUNK)]
+    pool = ProcessPoolExecutor(workers)
+    try:
+        drawn = pool.map(_draw_chunk, parts, repeat((preset.height, preset.width)))
+        _write(folder, _DRAWN, num_clips, drawn)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _draw_chunk(seeds: range, size: tuple[int, int]) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     kinds = list(world.KINDS)
     clips = [world.make_clip(seed, *size) for seed in seeds]
@@ -100,84 +137,78 @@ def _render_chunk(seeds: range, size: tuple[int, int]) -> dict[str, np.ndarray]:
     }
 
 
-@torch.no_grad()
-def encode_clips(
-    folder: Path, clips: Clips, networks: Networks, prompts: dict[str, Tensor], preset: Preset
-) -> EncodedClips:
-    """`clips` through the frozen encoders, into `folder` unless they lie there already.
+class ClipEncoder:
+    """The trained encoders, by the stem of their files, as what the U-Nets are trained on."""
 
-    Args:
-        prompts: tokens (1, L) int64 of each kind's prompt and of "" (no prompt).
-    """
-    if not (folder / "encoded").exists():
-        _log.info("encoding %d clips into %s", len(clips), folder)
-        device = next(networks.vae.parameters()).device
-        chunks: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(clips), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            frames = to_pixels(clips.frames[part], device)  # (n, T, 3, H, W)
-            latent = torch.stack([_latents(networks, clip) for clip in frames])
-            mel = torch.from_numpy(clips.mel[part].astype(np.float32)).to(device)
-            encoded = {
-                "latent": latent,
-                "audio": encode_audio(networks, mel, preset),
-                "image": encode_image(networks, frames[:, 0], preset),
-                "moving": _moving_places(latent),
+    def __init__(
+        self, networks: dict[str, Any], prompts: dict[str, Tensor], preset: Preset
+    ) -> None:
+        """`prompts`: tokens (1, L) of each kind's prompt, and of "" for none."""
+        self._networks, self._preset = networks, preset
+        self._device = next(networks["vae"].parameters()).device
+        with torch.no_grad():
+            text = {
+                kind: networks["text_encoder"](tokens.to(self._device))[0]
+                for kind, tokens in prompts.items()
             }
-            for name, values in encoded.items():
-                chunks.setdefault(name, []).append(values.cpu().numpy().astype(np.float16))
-        text = {
-            kind: networks.text_encoder(tokens.to(device))[0].cpu().numpy().astype(np.float16)
-            for kind, tokens in prompts.items()
-        }
+        self._text = torch.stack([text[kind] for kind in world.KINDS])
+        self._no_text = text[""]
+
+    @torch.no_grad()
+    def encode(self, folder: Path, num_clips: int) -> None:
+        """Encode the clips in `folder` as they are drawn, those that are still missing."""
+        preset, device = self._preset, self._device
         silence = torch.zeros(1, 128, 204, device=device)
         grey = torch.zeros(1, 3, preset.height, preset.width, device=device)
-        arrays = {name: np.concatenate(parts) for name, parts in chunks.items()} | {
-            "text": np.stack([text[list(world.KINDS)[kind]] for kind in clips.kind]),
-            "motion": np.asarray(clips.motion),
-            "null_text": text[""],
-            "null_audio": encode_audio(networks, silence, preset)[0].cpu().numpy(),
-            "null_image": encode_image(networks, grey, preset)[0].cpu().numpy(),
+        nulls = {
+            "text": self._no_text,
+            "audio": self._audio(silence)[0],
+            "image": self._image(grey)[0],
         }
-        for name, values in arrays.items():
-            np.save(folder / f"encoded_{name}.npy", values)
-        (folder / "encoded").touch()
-    fields = EncodedClips.__dataclass_fields__
-    return EncodedClips(**{name: _load(folder, f"encoded_{name}") for name in fields})
+        for name, value in nulls.items():
+            np.save(folder / f"null_{name}.npy", value.half().cpu().numpy())
+        _write(folder, _ENCODED, num_clips, self._chunks(folder, num_clips))
 
+    def _chunks(self, folder: Path, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(_num_finished(folder, _ENCODED), num_clips, _CHUNK):
+            end = min(start + _CHUNK, num_clips)
+            clips = Clips(folder, ("frames", "mel", "kind", "motion"), torch.device("cpu"), end)
+            part = slice(start, end)
+            frames = clips["frames"][part].to(self._device)
+            latent = torch.stack([self._latents(to_pixels(clip)) for clip in frames])
+            encoded = {
+                "latent": latent,
+                "audio": self._audio(clips["mel"][part].to(self._device).float()),
+                "image": self._image(to_pixels(frames[:, 0])),
+                "text": self._text[clips["kind"][part].to(self._device)],
+                "moving": _moving_places(latent),
+            }
+            keyframes = [
+                select_keyframes(motion, self._preset.keyframes)
+                for motion in clips["motion"][part].numpy()
+            ]
+            yield {name: value.half().cpu().numpy() for name, value in encoded.items()} | {
+                "keyframes": np.stack(keyframes)
+            }
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16; a CPU that imitates it takes five times as long."""
-    if device.type != "cpu":
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    def _audio(self, mel: Tensor) -> Tensor:
+        """(N, 128, 204) to each frame's own audio tokens, (N, T, n, A)."""
+        tokens = self._networks["audio_encoder"](mel[:, None])
+        return interpolator_audio(tokens, self._preset.frames, self._preset.layout)
 
+    def _image(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to each frame's image tokens, (N, T, q, D)."""
+        encoder = self._networks["image_encoder"]
+        seen = encoder["clip"](clip_preprocess(image, self._preset.clip_vision.image_size))
+        return encoder["resampler"](seen).unflatten(1, (self._preset.frames, -1))
 
-def to_pixels(frames: np.ndarray, device: torch.device) -> Tensor:
-    """(..., H, W, 3) uint8 to (..., 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.array(frames)).to(device).movedim(-1, -3).float() / 127.5 - 1
-
-
-def encode_audio(networks: Networks, mel: Tensor, preset: Preset) -> Tensor:
-    """(N, 128, 204) to each frame's own audio tokens, (N, T, n, A)."""
-    return interpolator_audio(networks.audio_encoder(mel[:, None]), preset.frames, preset.layout)
-
-
-def encode_image(networks: Networks, image: Tensor, preset: Preset) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] to image tokens (N, T q, D)."""
-    pixels = clip_preprocess(image, preset.clip_vision.image_size)
-    return networks.resampler(networks.clip_vision(pixels))
-
-
-def _latents(networks: Networks, frames: Tensor) -> Tensor:
-    """(T, 3, H, W) to posterior means (T, C, h, w); a frame like the one before is not new work."""
-    changed = (frames[1:] != frames[:-1]).flatten(1).any(dim=1)
-    new = torch.cat([changed.new_ones(1), changed])
-    device = frames.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-        latents = networks.vae.encode_moments(frames[new]).chunk(2, dim=1)[0].float()
-    return latents[new.cumsum(0) - 1]
+    def _latents(self, frames: Tensor) -> Tensor:
+        """(T, 3, H, W) to posterior means (T, C, h, w); a frame like the one before is not new."""
+        changed = (frames[1:] != frames[:-1]).flatten(1).any(dim=1)
+        new = torch.cat([changed.new_ones(1), changed])
+        with mixed_precision(frames.device):
+            moments = self._networks["vae"].encode_moments(frames[new])
+        return moments.chunk(2, dim=1)[0].float()[new.cumsum(0) - 1]
 
 
 def _moving_places(latent: Tensor) -> Tensor:
@@ -186,10 +217,37 @@ def _moving_places(latent: Tensor) -> Tensor:
     return (change / 0.5).clamp(max=1)
 
 
-def _create(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    path = folder / f"{name}.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+def to_pixels(frames: Tensor) -> Tensor:
+    """(..., H, W, 3) uint8 to (..., 3, H, W) float32 in [-1, 1]."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1
 
 
-def _load(folder: Path, name: str) -> np.ndarray:
-    return np.load(folder / f"{name}.npy", mmap_mode="r")
+def _write(
+    folder: Path, stage: str, num_clips: int, chunks: Iterable[dict[str, np.ndarray]]
+) -> None:
+    """Append chunks to arrays of `num_clips` rows, and say after each how many are finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for chunk in chunks:
+        done = _num_finished(folder, stage)
+        for name, values in chunk.items():
+            path = folder / f"{name}.npy"
+            if done == 0:
+                shape = (num_clips, *values.shape[1:])
+                array = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+            else:
+                array = np.load(path, mmap_mode="r+")
+            if len(array) != num_clips:
+                raise ValueError(
+                    f"{folder} was begun for {len(array)} clips, not {num_clips}: "
+                    "choose the same number or another folder"
+                )
+            array[done : done + len(values)] = values
+        partial = folder / f"{stage}.partial"
+        partial.write_text(str(done + len(values)))
+        os.replace(partial, folder / stage)
+        _log.info("%s: %d of %d clips %s", folder.name, done + len(values), num_clips, stage)
+
+
+def _num_finished(folder: Path, stage: str) -> int:
+    path = folder / stage
+    return int(path.read_text()) if path.exists() else 0

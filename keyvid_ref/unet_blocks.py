@@ -275,6 +275,17 @@ def _project(layer: nn.Linear | nn.Conv1d, tokens: Tensor) -> Tensor:
     return F.linear(tokens, layer.weight.flatten(1), layer.bias)
 
 
+class FrameConv(nn.Conv3d):
+    """A convolution over frames alone; in training as one over two axes, which is faster."""
+
+    def forward(self, video: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(video)
+        weight = self.weight.squeeze(-1)  # (C, C, 3, 1)
+        out = F.conv2d(video.flatten(3), weight, self.bias, padding=(1, 0))
+        return out.unflatten(3, video.shape[3:])
+
+
 class TemporalConv(nn.Module):
     """Four times norm, SiLU and a convolution over three frames, with residual."""
 
@@ -284,7 +295,7 @@ class TemporalConv(nn.Module):
         def layer(with_dropout_slot: bool) -> nn.Sequential:
             # The identity stands where the released network has dropout: it keeps the key "3".
             slot = [nn.Identity()] if with_dropout_slot else []
-            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+            conv = FrameConv(channels, channels, (3, 1, 1), padding=(1, 0, 0))
             return nn.Sequential(nn.GroupNorm(norm_groups, channels), nn.SiLU(), *slot, conv)
 
         self.conv1 = layer(with_dropout_slot=False)

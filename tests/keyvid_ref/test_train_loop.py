@@ -1,73 +1,99 @@
 """The training loop: a run that was killed ends with the weights of one that was not."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from keyvid_ref import train_parallel as parallel
-from keyvid_ref.train_loop import Recipe, fit
+from keyvid_ref.train_loop import Recipe, fit, has_fast_bfloat16
 
-RECIPE = Recipe(steps=400, learning_rate=5e-2, ema_decay=0.9)
-
-
-def _line_loss(module: nn.Module, rng: np.random.Generator) -> Tensor:
-    x = torch.from_numpy(rng.standard_normal((16, 1)).astype(np.float32))
-    return (module(x) - (3 * x - 1)).square().mean()
+RECIPE = Recipe(steps=400, learning_rate=5e-2, beta2=0.999, ema_decay=0.9)
+EVERY_STEP = "keyvid_ref.train_loop._SAVE_EVERY_S"
 
 
-def _line() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Linear(1, 1)
+class Line:
+    """A line to fit, and its loss, which raises after some calls."""
 
+    def __init__(self, calls: int = 10_000) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Linear(1, 1)
+        self.calls, self.shares = calls, []  # type: int, list[float]
 
-def test_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    whole = _line()
-    fit("line", whole, _line_loss, RECIPE, tmp_path / "whole")
-    calls = 0
-
-    def killed(module: nn.Module, rng: np.random.Generator) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls > 300:
+    def loss(self, generator: torch.Generator, share: float) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0:
             raise KeyboardInterrupt
-        return _line_loss(module, rng)
-
-    parts = _line()
-    with pytest.raises(KeyboardInterrupt):
-        fit("line", parts, killed, RECIPE, tmp_path / "parts")
-    resumed = _line()
-    fit("line", resumed, _line_loss, RECIPE, tmp_path / "parts")
-    torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
-    assert abs(whole.weight.item() - 3) < 1e-2
-    finished = _line()
-    fit("line", finished, killed, RECIPE, tmp_path / "parts")  # takes no step, which would raise
-    torch.testing.assert_close(finished.weight, whole.weight, rtol=0, atol=0)
-    assert (tmp_path / "whole" / "line.csv").read_text().startswith("step,loss")
+        self.shares.append(share)
+        x = torch.randn(16, 1, generator=generator)
+        return (self.module(x) - (3 * x - 1)).square().mean()
 
 
-def _train_together(folder: Path) -> None:
-    line = nn.Linear(1, 1, bias=False)
-    nn.init.ones_(line.weight)
-    loss = line(torch.full((1, 1), 2.0 + 2.0 * parallel.rank())).sum()  # 2 and 4
-    loss.backward()
-    mean = parallel.average_gradients(line, loss)
-    means = torch.stack([mean, line.weight.grad.squeeze()])
-    line = _line()
-    fit("line", line, _line_loss, RECIPE, folder)
-    torch.save({"means": means, **line.state_dict()}, folder / f"{parallel.rank()}.pt")
-
-
-def test_processes_train_one_network_together(
+def test_killed_run_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the processes import this module
-    parallel.start(2, _train_together, tmp_path)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    assert first["means"].tolist() == [3, 3]
-    assert abs(first["weight"].item() - 3) < 1e-2
-    losses = (tmp_path / "line.csv").read_text().splitlines()
-    assert len(losses) == 1 + RECIPE.steps // 50  # written by the first process only
+    whole = Line()
+    fit("line", whole.module, whole.loss, RECIPE, tmp_path)
+    assert abs(whole.module.weight.item() - 3) < 1e-2
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    killed = Line(calls=300)
+    with monkeypatch.context() as patch:
+        patch.setattr(EVERY_STEP, 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            fit("line", killed.module, killed.loss, RECIPE, parts)
+    resumed = Line(calls=100)
+    fit("line", resumed.module, resumed.loss, RECIPE, parts)
+    torch.testing.assert_close(resumed.module.weight, whole.module.weight, rtol=0, atol=0)
+    finished = Line(calls=0)
+    fit("line", finished.module, finished.loss, RECIPE, parts)
+    torch.testing.assert_close(finished.module.weight, whole.module.weight, rtol=0, atol=0)
+
+
+def test_time_ends_training_and_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, steps=float("inf"), seconds=0.5)
+    monkeypatch.setattr(EVERY_STEP, 0.0)
+    line = Line(calls=20)
+    with pytest.raises(KeyboardInterrupt):
+        fit("line", line.module, line.loss, replace(recipe, seconds=1e6), tmp_path)
+    state = torch.load(tmp_path / "line.checkpoint", weights_only=True)
+    assert state["num_steps"] == 20
+    torch.save(state | {"seconds": 0.4}, tmp_path / "line.checkpoint")
+    start, line = time.monotonic(), Line()
+    fit("line", line.module, line.loss, recipe, tmp_path)
+    assert time.monotonic() - start < 0.5  # 0.1 s are left
+    assert line.shares[0] == pytest.approx(0.8)
+    assert line.shares == sorted(line.shares)
+
+
+def test_rate_rises_and_falls() -> None:
+    recipe = Recipe(learning_rate=2.0, warmup_steps=10)
+    assert recipe.rate(4, 0.0) == pytest.approx(1.0)
+    assert recipe.rate(50, 0.0) == pytest.approx(2.0)
+    assert recipe.rate(50, 0.5) == pytest.approx(2.0 * (0.02 + 0.98 / 2))
+    assert recipe.rate(50, 1.0) == pytest.approx(0.04)
+
+
+def test_what_is_frozen_stays_and_the_average_is_kept(tmp_path: Path) -> None:
+    line = Line()
+    line.module.bias.requires_grad_(False)
+    bias, seen = line.module.bias.clone(), []
+    recipe = replace(RECIPE, steps=5)
+    fit("line", line.module, line.loss, recipe, tmp_path, lambda: 7.0,
+        lambda: seen.append(line.module.weight.item()))  # fmt: skip
+    assert torch.equal(line.module.bias, bias)
+    state = torch.load(tmp_path / "line.checkpoint", weights_only=True)
+    assert line.module.weight.item() == state["average"][0].item() == seen[-1]
+    assert state["parameters"][0].item() != seen[-1]
+    assert (tmp_path / "line.csv").read_text().splitlines()[1].endswith(",7.00000")
+
+
+def test_a_cpu_that_imitates_bfloat16_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, fast in (({"amx_bf16": True}, True), ({"avx512_bf16": False}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert has_fast_bfloat16(torch.device("cpu")) is fast
+    assert has_fast_bfloat16(torch.device("cuda"))

@@ -1,0 +1,352 @@
+"""The parts of a training run: each waits for the files of others and leaves its own."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from keyvid_ref import train_losses as losses
+from keyvid_ref import world
+from keyvid_ref.presets import Preset
+from keyvid_ref.train_data import SPLITS, ClipEncoder, Clips, draw_clips, to_pixels, wait_for
+from keyvid_ref.train_loop import Recipe, fit
+from keyvid_ref.vae import VAE
+from keyvid_ref.weights import build_network, load_network, save_network
+from keyvid_ref.world_text import make_tokenizer
+
+_VALIDATION_BATCHES = 8
+_AUTOENCODER_CLIPS = 2000  # whose frames are kept on the device
+_FIRST_CLIPS = 400  # of which some frames tell the statistics
+_CROP = (8, 12)  # latents that the interpolator sees at first
+
+# Seconds and batches of one H200, which `Run` scales to other machines; one entry for each phase.
+RECIPES = {
+    "autoencoder": Recipe(110, 96, 1.5e-3),
+    "decoder": Recipe(240, 96, 1.2e-3),
+    "image_and_text": Recipe(110, 96, 5e-4),
+    "audio_encoder": Recipe(200, 128, 6e-4),
+    "localizer": Recipe(200, 128, 6e-4),
+    "generator": Recipe(540, 96, 1.5e-3, beta2=0.95, ema_decay=0.9992, warmup_steps=200),
+    "interpolator_runs": Recipe(300, 96, 1.2e-3, beta2=0.95, ema_decay=0.999, warmup_steps=200),
+    "interpolator": Recipe(200, 24, 5e-4, beta2=0.95, warmup_steps=50),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its folder and machine, and how much of everything it does.
+
+    scale: of the recipes' seconds; seconds: of each part, instead; batch_scale: of the batches;
+    steps: most steps of a phase; threads: 0 for torch's own choice.
+    start: folder of weights to begin from, where it has them.
+    """
+
+    folder: Path
+    preset: Preset
+    device: torch.device
+    num_clips: int
+    workers: int
+    threads: int = 0
+    scale: float = 1.0
+    seconds: float | None = None
+    batch_scale: float = 1.0
+    steps: float = float("inf")
+    crops: bool = False
+    start: Path | None = None
+
+    def is_finished(self, part: str) -> bool:
+        """Whether nothing is left to do for a part that leaves files."""
+        files = [self.folder / f"{name}.safetensors" for name in PARTS[part].files]
+        return bool(files) and all(path.exists() for path in files)
+
+    def for_part(self, part: str) -> "Run":
+        """The run as a part of it sees it: with its `seconds` shared by the part's phases."""
+        seconds = sum(RECIPES[phase].seconds for phase in PARTS[part].phases)
+        return replace(self, scale=self.seconds / seconds) if self.seconds and seconds else self
+
+    def recipe(self, phase: str) -> Recipe:
+        recipe = RECIPES[phase]
+        batch = max(1, round(recipe.batch * self.batch_scale))
+        return replace(recipe, seconds=recipe.seconds * self.scale, batch=batch, steps=self.steps)
+
+    def fit(
+        self,
+        phase: str,
+        module: nn.Module,
+        loss: Callable[[torch.Generator, float], Tensor],
+        files: dict[str, nn.Module],
+        validate: Callable[[], float] | None = None,
+    ) -> None:
+        """Train `module`, with snapshots of `files` under way."""
+        folder = self.folder / "snapshots"
+        folder.mkdir(exist_ok=True)
+        snapshot = partial(_save, files, folder)
+        fit(phase, module, loss, self.recipe(phase), self.folder, validate, snapshot)
+
+    def begin(self, name: str, otherwise: Path | None = None) -> Any:
+        """A network to train, with the weights to begin from, if there are some."""
+        torch.manual_seed(0)
+        network: Any = build_network(self.preset, name)
+        if name == "generator":
+            network.zero_residual_branches()
+        path = self.start / f"{name}.safetensors" if self.start else None
+        if path is None or not path.exists():
+            path = otherwise
+        if path:
+            network.load_state_dict(load_file(path), strict=path != otherwise)
+        return network.to(self.device)
+
+    def finished(self, name: str) -> Any:
+        """The network that another part has trained."""
+        path = self.folder / f"{name}.safetensors"
+        wait_for(path.exists, str(path))
+        return load_network(path, self.preset).to(self.device)
+
+    def clips(self, split: str, *names: str, at_most: int | None = None) -> Clips:
+        return Clips(self.folder / "clips" / split, names, self.device, at_most=at_most)
+
+    def compiled(self, function: Callable[..., Any]) -> Any:
+        """`function`, compiled where that pays: not on a CPU."""
+        return function if self.device.type == "cpu" else torch.compile(function, dynamic=False)
+
+    def tokens(self, prompt: str) -> tuple[Tensor, int]:
+        """(1, L) int64 tokens of a prompt, and the place of the last that means something."""
+        encoded = self._tokenizer.encode(prompt)
+        return torch.tensor([encoded.ids]), int(np.sum(encoded.attention_mask)) - 1
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        config = self.preset.clip_text
+        return make_tokenizer(config.vocab_size, config.context_length)
+
+    def save_tokenizer(self) -> None:
+        partial = self.folder / "tokenizer.partial"
+        self._tokenizer.save(str(partial))
+        os.replace(partial, self.folder / "tokenizer.json")
+
+
+def _save(files: dict[str, nn.Module], folder: Path) -> None:
+    for name, module in files.items():
+        save_network(module, folder / f"{name}.safetensors")
+
+
+def draw(run: Run) -> None:
+    """Draw all clips."""
+    run.save_tokenizer()
+    for split, seeds in SPLITS.items():
+        num_clips = min(run.num_clips, len(seeds))
+        draw_clips(run.folder / "clips" / split, split, num_clips, run.preset, run.workers)
+
+
+def train_autoencoder(run: Run) -> None:
+    """The autoencoder, whose latents are scaled in the end."""
+    vae = run.begin("vae")
+    clips = run.clips("train", "frames", at_most=_AUTOENCODER_CLIPS)
+    first = clips["frames"][: min(len(clips), _FIRST_CLIPS)]  # the same when a run goes on
+    some = to_pixels(first[::2, ::12]).flatten(0, 1)
+    vae.start_from_principal_components(some)
+    _fit_frames(run, "autoencoder", vae, losses.autoencoder_loss, clips)
+    vae.fold_latent_statistics(*_latent_scale(vae, some))
+    _save({"vae": vae}, run.folder)
+
+
+def train_decoder(run: Run) -> None:
+    """The decoder alone, on noisy latents; the others may use the encoder, which stays as it is."""
+    vae = run.finished("vae")
+    vae.requires_grad_(False)
+    for module in (vae.decoder, vae.post_quant_conv, vae.decoder_shortcut):
+        module.requires_grad_(True)
+    clips = run.clips("train", "frames", at_most=_AUTOENCODER_CLIPS)
+    _fit_frames(run, "decoder", vae, losses.decoder_loss, clips)
+    _save({"vae": vae}, run.folder)
+
+
+def _fit_frames(run: Run, phase: str, vae: VAE, loss: Callable[..., Tensor], clips: Clips) -> None:
+    encode, decode = run.compiled(vae.encode_moments), run.compiled(vae.decode)
+    batch, held = run.recipe(phase).batch, run.clips("validation", "frames")
+
+    def of_batch(generator: torch.Generator, _: float) -> Tensor:
+        return loss(encode, decode, clips.choose_frames(batch, generator)[1], generator)
+
+    @torch.no_grad()
+    def psnr() -> float:
+        """Mean over frames, decibels."""
+        frames = to_pixels(held["frames"][: len(held), ::16]).flatten(0, 1)
+        decoded = [
+            vae.decode(vae.encode_moments(part).chunk(2, dim=1)[0]).clamp(-1, 1)
+            for part in frames.split(16)
+        ]
+        squared = (torch.cat(decoded) - frames).square().mean(dim=(1, 2, 3)) / 4
+        return -float(10 * squared.log10().mean())
+
+    run.fit(phase, vae, of_batch, {"vae": vae}, psnr)
+
+
+@torch.no_grad()
+def _latent_scale(vae: VAE, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Per channel: the mean of the posterior means, and what to divide by.
+
+    Dividing by the root of the deviation makes the loud channels (colour) less loud and leaves the
+    faint ones (detail) fainter than they, unit variance on the whole.
+    """
+    mean = torch.cat([vae.encode_moments(part).chunk(2, dim=1)[0] for part in image.split(64)])
+    std = mean.std(dim=(0, 2, 3))
+    return mean.mean(dim=(0, 2, 3)), (std * std.mean()).sqrt()
+
+
+def train_image_and_text(run: Run) -> None:
+    """CLIP's text and image encoders and the image resampler."""
+    files = {name: run.begin(name) for name in ("text_encoder", "image_encoder")}
+    trainer = losses.ClipTrainer(files["text_encoder"], files["image_encoder"], run.preset)
+    trainer.to(run.device)
+    clips = run.clips("train", "frames", "kind", at_most=_AUTOENCODER_CLIPS)
+    tokens, end = zip(*(run.tokens(kind) for kind in world.KINDS), strict=True)
+    prompts, last = torch.cat(tokens).to(run.device), torch.tensor(end, device=run.device)
+    batch = run.recipe("image_and_text").batch
+
+    def loss(generator: torch.Generator, _: float) -> Tensor:
+        clip, image = clips.choose_frames(batch, generator)
+        return trainer.loss(image, clips["kind"][clip], prompts, last)
+
+    run.fit("image_and_text", trainer, loss, files)
+    _save(files, run.folder)
+
+
+def train_audio_encoder(run: Run) -> None:
+    """The audio trunk."""
+    encoder = run.begin("audio_encoder")
+    trainer = losses.AudioTrainer(encoder, run.preset).to(run.device)
+    _fit_sounds(run, "audio_encoder", trainer, trainer.loss, encoder)
+
+
+def train_localizer(run: Run) -> None:
+    """The network that hears the motion curve."""
+    localizer = run.begin("localizer")
+
+    def loss(mel: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
+        return losses.localizer_loss(localizer, mel, motion)
+
+    _fit_sounds(run, "localizer", localizer, loss, localizer)
+
+
+def _fit_sounds(
+    run: Run, name: str, module: nn.Module, loss: Callable[..., Tensor], saved: nn.Module
+) -> None:
+    clips, held = (run.clips(split, "mel", "motion", "pose") for split in ("train", "validation"))
+    batch = run.recipe(name).batch
+
+    def of_batch(generator: torch.Generator, _: float) -> Tensor:
+        return loss(*losses.draw_sounds(clips, batch, generator))
+
+    @torch.no_grad()
+    def validate() -> float:
+        rows = slice(len(held))
+        return float(loss(held["mel"][rows].float(), held["motion"][rows], held["pose"][rows]))
+
+    run.fit(name, module, of_batch, {name: saved}, validate)
+    _save({name: saved}, run.folder)
+
+
+def encode(run: Run) -> None:
+    """Encode all clips, as they are drawn, with the finished encoders."""
+    names = ("vae", "text_encoder", "image_encoder", "audio_encoder")
+    prompts = {kind: run.tokens(kind)[0] for kind in (*world.KINDS, "")}
+    encoder = ClipEncoder({name: run.finished(name) for name in names}, prompts, run.preset)
+    for split, seeds in SPLITS.items():
+        encoder.encode(run.folder / "clips" / split, min(run.num_clips, len(seeds)))
+
+
+def train_generator(run: Run) -> None:
+    """The keyframe generator: what moves counts most at first, then every place as much."""
+    unet = run.begin("generator")
+    _fit_unet(run, "generator", "generator", unet, losses.generator_loss, 0.5)
+    _save({"generator": unet}, run.folder)
+
+
+def train_interpolator(run: Run) -> None:
+    """The motion interpolator: on runs of frames, then on whole clips as it will be used.
+
+    It begins as the generator, which knows the scenes and what moves them.
+    """
+    generator = run.folder / "generator.safetensors"
+    wait_for(generator.exists, str(generator))
+    unet = run.begin("interpolator", otherwise=generator)
+    whole = partial(losses.interpolator_loss, num_frames=run.preset.frames)
+    crop = _CROP if run.crops else None
+    runs = partial(losses.interpolator_loss, num_frames=run.preset.unet.window, crop=crop)
+    _fit_unet(run, "interpolator", "interpolator_runs", unet, runs, 0.6, held=whole, held_batch=8)
+    _fit_unet(run, "interpolator", "interpolator", unet, whole, held_batch=8)
+    _save({"interpolator": unet}, run.folder)
+
+
+def _fit_unet(
+    run: Run,
+    name: str,
+    phase: str,
+    unet: nn.Module,
+    loss: Callable[..., Tensor],
+    moving_until: float = 0.0,
+    held: Callable[..., Tensor] | None = None,
+    held_batch: int = 32,
+) -> None:
+    """Train on `loss`, with what moves four times as heavy until a share of the training.
+
+    Args:
+        held: what to validate on, in batches of `held_batch`; else `loss` without weights.
+    """
+    arrays = ("latent", "audio", "image", "text", "moving", "keyframes")
+    validation, clips = run.clips("validation", *arrays), run.clips("train", *arrays)
+    compiled, batch = run.compiled(unet), run.recipe(phase).batch
+
+    def of_batch(generator: torch.Generator, share: float) -> Tensor:
+        weight = 4.0 if share < moving_until else 1.0
+        return loss(compiled, clips, run.preset, batch, generator, weight)
+
+    @torch.no_grad()
+    def validate() -> float:
+        generator = torch.Generator(run.device).manual_seed(0)
+        size = max(1, round(held_batch * run.batch_scale))
+        values = [
+            (held or loss)(unet, validation, run.preset, size, generator)
+            for _ in range(_VALIDATION_BATCHES)
+        ]
+        return float(torch.stack(values).mean())
+
+    run.fit(phase, unet, of_batch, {name: unet}, validate)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of a run: the phases that share its time, and the files that tell it is finished.
+
+    One without files knows itself what is left to do.
+    """
+
+    train: Callable[[Run], None]
+    files: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+
+
+# In the order in which they build on each other.
+PARTS = {
+    "draw": Part(draw),
+    "autoencoder": Part(train_autoencoder, ("vae",), ("autoencoder",)),
+    "image_and_text": Part(
+        train_image_and_text, ("text_encoder", "image_encoder"), ("image_and_text",)
+    ),
+    "audio_encoder": Part(train_audio_encoder, ("audio_encoder",), ("audio_encoder",)),
+    "localizer": Part(train_localizer, ("localizer",), ("localizer",)),
+    "encode": Part(encode),
+    "decoder": Part(train_decoder, (), ("decoder",)),
+    "generator": Part(train_generator, ("generator",), ("generator",)),
+    "interpolator": Part(
+        train_interpolator, ("interpolator",), ("interpolator_runs", "interpolator")
+    ),
+}
