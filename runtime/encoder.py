@@ -44,7 +44,8 @@ FORMATS = {
     ".mp4": Format(
         "mp4",
         "libx264",
-        {"crf": "10", "preset": "medium"},  # crf as in the released code
+        # crf as in the released code; mbtree reads beyond pictures narrower than about 160 pixels
+        {"crf": "10", "preset": "medium", "mbtree": "0"},
         {"movflags": "faststart", "fflags": "bitexact"},
         "aac",
         _AAC_RATES,
@@ -132,8 +133,8 @@ def to_yuv420(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     blue = (np.array((0.0, 0.0, 1.0)) - _LUMA) / (1 - _LUMA[2])
     red = (np.array((1.0, 0.0, 0.0)) - _LUMA) / (1 - _LUMA[0])
     chroma = [_weigh(corner, 112 * weights / 8, 128) for weights in (blue, red)]
-    planes = [luma, *(plane.reshape(-1, width) for plane in chroma)]
-    return np.concatenate(planes).reshape(height * 3 // 2, width)
+    planes = np.concatenate([plane.ravel() for plane in (luma, *chroma)])
+    return planes.reshape(height * 3 // 2, width)
 
 
 def _weigh(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keyvid.errors import MediaError
-from keyvid.runtime.sources import STANDARD_STREAM, shown
+from keyvid.runtime.sources import STANDARD_STREAM, is_possible_name, shown
 
 CLIP_SUFFIXES = (".mp4", ".webm", ".webp", ".gif")
 FOLDER = "folder"
@@ -69,12 +69,11 @@ def check_output(path: Path, suffix: str, inputs: Iterable[Path] = ()) -> None:
         raise MediaError(
             f"{shown(path)}: the result is a {suffix} file; give a name that ends in {suffix}"
         )
-    for source in inputs:
+    for source in filter(is_possible_name, inputs if is_possible_name(path) else ()):
         if path.exists() and source.exists() and path.samefile(source):
             raise MediaError(f"{shown(path)}: would overwrite the input; give another name")
     _check_replaceable(path, suffix)
-    with _temporary(path) as (file, _):
-        file.write(bytes(_PROBE_BYTES))
+    _probe(path)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -127,10 +126,7 @@ def _check_folder(path: Path) -> None:
             raise MediaError(f"{shown(path)}: is there and no folder; give another name")
         if path.is_dir() and any(path.iterdir()):
             raise MediaError(f"{shown(path)}: is a folder that is not empty; name a new one")
-    with atomic_folder(path) as folder:
-        (folder / "probe").write_bytes(bytes(_PROBE_BYTES))
-        (folder / "probe").unlink()
-    path.rmdir()
+    _probe(path)
 
 
 def _check_replaceable(path: Path, suffix: str) -> None:
@@ -151,6 +147,11 @@ def _check_replaceable(path: Path, suffix: str) -> None:
     else:
         return
     raise MediaError(f"{shown(path)}: {problem}")
+
+
+def _probe(path: Path) -> None:
+    with _temporary(path) as (file, _):
+        file.write(bytes(_PROBE_BYTES))
 
 
 @contextmanager
@@ -195,16 +196,13 @@ def _sweep(folder: Path) -> None:
 @contextmanager
 def _blaming(path: Path) -> Iterator[None]:
     """Errors of the operating system become one line about `path`."""
+    if not is_possible_name(path):
+        raise MediaError(f"{shown(path)}: no file can have this name; give another")
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError: letters that no file name can hold
-        raise MediaError(f"{shown(path)}: cannot be written: {_reason(path, error)}") from error
-
-
-def _reason(path: Path, error: OSError | ValueError) -> str:
-    if isinstance(error, ValueError):
-        return "no file can have this name; give another"
-    with suppress(OSError):
-        if not path.parent.is_dir():
-            return f"there is no folder {shown(path.parent)}; create it or choose another"
-    return f"{error.strerror or error}; choose another folder"
+    except OSError as error:
+        reason = f"{error.strerror or error}; choose another folder"
+        with suppress(OSError):
+            if not path.parent.is_dir():
+                reason = f"there is no folder {shown(path.parent)}; create it or choose another"
+        raise MediaError(f"{shown(path)}: cannot be written: {reason}") from error

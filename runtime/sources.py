@@ -9,7 +9,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 from keyvid.errors import MediaError
@@ -49,11 +48,9 @@ def open_source(source: object, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
 @contextmanager
 def _opened(source: Any, name: str, kind: str) -> Iterator[IO[bytes]]:
     if isinstance(source, str | os.PathLike):
-        try:
-            status = os.stat(source)
-        except ValueError as error:  # a NUL, or letters that no file name can hold
-            raise MediaError(f"{name}: no file can have this name; check it") from error
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for its writer
+        if not is_possible_name(source):
+            raise MediaError(f"{name}: no file can have this name; check it")
+        if not stat.S_ISREG(os.stat(source).st_mode):  # opening a FIFO would wait for its writer
             raise MediaError(f"{name}: is not a file; give the name of one")
         with open(source, "rb", buffering=0) as file:
             yield file
@@ -69,6 +66,14 @@ def _opened(source: Any, name: str, kind: str) -> Iterator[IO[bytes]]:
             yield copy
     else:
         raise MediaError(f"{name} is a {type(source).__name__}; give the name of a file")
+
+
+def is_possible_name(path: str | os.PathLike[str]) -> bool:
+    """Whether a file could be called so: no NUL, and no letters without bytes."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def shown(path: object) -> str:
@@ -104,8 +109,3 @@ def silent_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def is_file_name(source: object) -> bool:
-    """Whether a source names a file, and not standard input or an open file."""
-    return isinstance(source, str | Path | os.PathLike) and source != STANDARD_STREAM

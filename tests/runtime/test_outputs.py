@@ -1,6 +1,7 @@
 """Result files are checked early and written whole or not at all."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyvid.errors import MediaError
-from keyvid.runtime.outputs import check_output, write_atomic
+from keyvid.runtime.outputs import check_clip_output, check_output, write_atomic
 
 
 def test_content_is_written_with_usual_permissions(tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from keyvid.errors import MediaError
-from keyvid.runtime.outputs import check_output, write_atomic
+from keyvid.runtime.outputs import check_clip_output, check_output, write_atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     {call}
@@ -106,3 +107,83 @@ def test_read_only_folder(tmp_path: Path) -> None:
 def test_folder_that_takes_no_files() -> None:
     with pytest.raises(MediaError, match=r"/proc/a\.mp4: cannot be written: "):
         check_output(Path("/proc/a.mp4"), ".mp4")
+
+
+def test_what_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to("target.mp4")
+    (tmp_path / "broken.mp4").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo.mp4")
+    (tmp_path / "kept.mp4").touch(mode=0o444)
+    cases = {"link": "is a link", "broken": "is a link", "fifo": "FIFO", "kept": "is read-only"}
+    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    for name, message in cases.items():
+        with pytest.raises(MediaError, match=rf"{name}\.mp4: .*{message}.*; give "):
+            check_clip_output(tmp_path / f"{name}.mp4")
+    assert {path: path.lstat() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", r"^\.: is a folder that is not empty; name a new one"),
+        ("", "is a folder that is not empty"),
+        ("/", "^/: is a folder that is not empty"),
+        ("x" * 300 + ".mp4", r"x\.\.\.x.*File name too long"),
+        ("a\0.mp4", r"a\\x00\.mp4: no file can have this name"),
+        ("\ud800.mp4", r"\\ud800\.mp4: no file can have this name"),
+        ("a\nb.avi", r"a\\nb\.avi: no video of this kind"),
+        ("file/", "is there and no folder"),
+        ("no/where/", "there is no folder no"),
+        ("/dev/full", "is there and no folder"),
+    ],
+)
+def test_unusual_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(MediaError, match=message) as caught:
+        check_clip_output(name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    check_clip_output(path)
+    write_atomic(path, b"film")
+    assert path.read_bytes() == b"film"
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    check_clip_output(tmp_path / "out")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from keyvid.runtime.outputs import {kind}
+with {kind}(Path("a.mp4")) as temporary:
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["atomic_file", "atomic_folder"])
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path, kind: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER.format(kind=kind)], cwd=tmp_path, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        write_atomic(tmp_path / "b.json", b"{}")
+        assert len(list(tmp_path.iterdir())) == 2, "it is still at work"
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_atomic(tmp_path / "b.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]

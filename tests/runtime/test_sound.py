@@ -1,21 +1,26 @@
 """Sounds of all kinds in: the wanted part, as it is and as a network hears it."""
 
 import contextlib
+import io
 import logging
 import math
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from keyvid.errors import MediaError, SettingsError
-from keyvid.runtime.sound import load_sound, to_mono
+from keyvid.runtime.sound import load_sound, read_sound, sound_duration, to_mono
 
 RATE = 16_000
 
@@ -290,3 +295,147 @@ def test_wrong_sample_arrays(samples: np.ndarray) -> None:
 def test_impossible_rates(rate: int, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         load_mono((np.zeros(100, np.float32), rate), RATE, 2.0)
+
+
+@pytest.mark.parametrize("rate", [RATE, float(RATE), np.float32(RATE), np.int64(RATE)])
+def test_rates_of_any_type(rate: float) -> None:
+    assert load_sound((tone(RATE), rate), 2.0).rate == RATE
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, "tensor", "list"])
+def test_arrays_of_any_kind(channels_first: bool, kind: Any) -> None:
+    stereo = np.stack([tone(RATE), 2 * tone(RATE)], axis=1)
+    given: Any = stereo.T if channels_first else stereo
+    if kind == "tensor":
+        given = torch.from_numpy(given)
+    else:
+        given = given.tolist() if kind == "list" else given.astype(kind)
+    np.testing.assert_allclose(load_sound((given, RATE), 2.0).samples, stereo)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp4", "a.mp3"])
+def test_open_files(tmp_path: Path, name: str) -> None:
+    if name == "a.wav":
+        soundfile.write(tmp_path / name, steps(RATE, 3.0), RATE)
+    else:
+        write_av(tmp_path / name, steps(RATE, 3.0), RATE, "aac" if name == "a.mp4" else "mp3")
+    want = load_sound(tmp_path / name, 1.0, 1.5)
+    buffer = io.BytesIO((tmp_path / name).read_bytes())
+    np.testing.assert_array_equal(load_sound(buffer, 1.0, 1.5).samples, want.samples)
+    with open(tmp_path / name, "rb") as file:
+        np.testing.assert_array_equal(load_sound(file, 1.0, 1.5).samples, want.samples)
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(RATE), RATE)
+    code = "from keyvid.runtime.sound import load_sound; print(load_sound('-', 2.0).samples.shape)"
+    with open(tmp_path / "a.wav", "rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=file, capture_output=True, check=True
+        )
+    assert done.stdout == b"(32000, 1)\n"
+
+
+class NoArray:
+    """Says that it is an array, and fails when it has to be one."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise RuntimeError("cannot leave\nits device")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((), "audio is a tuple of 0"),
+        ((tone(RATE),), "audio is a tuple of 1"),
+        ((RATE, tone(RATE)), "audio is not .samples, rate.: "),
+        ((NoArray(), RATE), "cannot leave its device"),
+        ((tone(RATE), "fast"), "could not convert string"),
+        ((tone(RATE), math.nan), "at nan Hz"),
+        ((tone(RATE), -1.0), "at -1 Hz"),
+        ((tone(RATE), 22_050.5), "audio rate is 22050.5 Hz, expected a whole number"),
+        ((["a"], RATE), "expected floats"),
+        ((np.zeros((100, 100), np.float32), RATE), "100 channels, expected 1 to 64"),
+        ((np.zeros(0, np.float32), RATE), "holds no sound"),
+        ((np.zeros((2, 0), np.float32), RATE), "holds no sound|0 channels"),
+        ((np.zeros((0, 2), np.float32), RATE), "holds no sound"),
+        ((np.zeros((100, 0), np.float32), RATE), "0 channels"),
+        ((32_767 * tone(RATE), RATE), "samples reach 163.*, expected -1 to 1; divide them"),
+        (None, "the sound is a NoneType; give the name of a file"),
+        (io.BytesIO(), "is empty"),
+        (io.StringIO("text"), "give a file that is open for reading bytes"),
+        ("a\0b", "no file can have this name"),
+        ("x" * 300, "File name too long"),
+        ("", "No such file"),
+        (".", "is not a file"),
+    ],
+)
+def test_what_is_no_sound(source: Any, message: str) -> None:
+    with pytest.raises(MediaError, match=message) as caught:
+        load_sound(source, 2.0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mkv"])
+def test_duration_and_all_of_a_sound(tmp_path: Path, name: str) -> None:
+    if name in ("a.m4a", "a.mkv"):
+        write_av(tmp_path / name, steps(RATE, 5.0), RATE, "aac")
+    else:
+        soundfile.write(tmp_path / name, steps(RATE, 5.0), RATE)
+    whole = read_sound(tmp_path / name)
+    # Codecs with loss round up to their frames of up to 1152 samples.
+    assert 5.0 <= len(whole.samples) / RATE < 5.0 + 2 * 1152 / RATE
+    assert sound_duration(tmp_path / name) == pytest.approx(len(whole.samples) / RATE, abs=0.08)
+    assert sound_duration((tone(RATE, 3.0), RATE)) == 3.0
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
+def test_blocks_of_a_long_sound_make_the_whole(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, steps(RATE, 30.0), RATE)
+    whole = read_sound(tmp_path / name)
+    blocks = [read_sound(tmp_path / name, 7.0, at).samples for at in range(0, 30, 7)]
+    joined = np.concatenate(blocks)
+    assert joined.shape == whole.samples.shape
+    np.testing.assert_allclose(joined, whole.samples, atol=1e-4)  # MP3 is computed in floats
+
+
+PEAK = """
+import resource
+import numpy as np
+from keyvid.runtime.sound import load_sound, read_sound
+load_sound((np.zeros(100, np.float32), 16_000), 1.0)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+read_sound("a.mp3", 2.0, start=1500.0)
+print(peak() - before)
+"""
+
+
+def test_memory_is_that_of_the_excerpt(tmp_path: Path) -> None:
+    """All of it, half an hour, is 115 MB."""
+    soundfile.write(tmp_path / "a.mp3", steps(RATE, 30.0), RATE, bitrate_mode="CONSTANT")
+    (tmp_path / "a.mp3").write_bytes((tmp_path / "a.mp3").read_bytes() * 60)
+    assert sound_duration(tmp_path / "a.mp3") > 1800
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, check=True, cwd=tmp_path
+    )
+    assert int(done.stdout) < 40_000  # KiB
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.aiff"])
+def test_decoders_print_nothing(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / name, steps(RATE, 2.0), RATE)
+    whole = (tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        data = bytearray(whole)
+        for at in rng.integers(0, 400, 8):
+            data[at] = rng.integers(256)
+        (tmp_path / name).write_bytes(data)
+        with contextlib.suppress(MediaError):
+            load_sound(tmp_path / name, 2.0)
+    assert capfd.readouterr() == ("", "")

@@ -1,20 +1,18 @@
-"""Pictures of all kinds in, a film out."""
+"""Pictures of all kinds in."""
 
 import io
-import math
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from keyvid.errors import MediaError
+from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.picture import load_image
-from keyvid.runtime.sound import Sound, load_sound, to_mono
-from keyvid.runtime.video import write_video
 
-RATE = 16_000
+CASES = Path(__file__).parents[1] / "cases"
 
 
 def quadrants(height: int = 80, width: int = 120) -> np.ndarray:
@@ -180,100 +178,166 @@ def test_wrong_image_arrays(array: np.ndarray) -> None:
         load_image(array, 64, 96)
 
 
-def tone(rate: int, seconds: float = 2.0, hertz: float = 1000.0) -> np.ndarray:
-    """(n,) float32 sine at half scale."""
-    time = np.arange(round(rate * seconds)) / rate
-    return (0.5 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+def test_open_files_and_tensors(tmp_path: Path) -> None:
+    Image.fromarray(quadrants()).save(tmp_path / "a.png")
+    want = load_image(tmp_path / "a.png", 40, 60)
+    with open(tmp_path / "a.png", "rb") as file:
+        np.testing.assert_array_equal(load_image(file, 40, 60), want)
+    buffer = io.BytesIO((tmp_path / "a.png").read_bytes())
+    np.testing.assert_array_equal(load_image(buffer, 40, 60), want)
+    tensor = torch.from_numpy(quadrants())
+    np.testing.assert_array_equal(load_image(tensor, 40, 60), want)
+    np.testing.assert_array_equal(load_image(tensor.permute(2, 0, 1), 40, 60), want)
 
 
-def steps(rate: int, seconds: float) -> np.ndarray:
-    """(n,) float32 tone, louder each quarter of a second: 0.1, 0.2, ... 0.8, 0.1, ..."""
-    wave = tone(rate, seconds, 600.0) * 2
-    return wave * (1 + np.arange(len(wave)) * 4 // rate % 8).astype(np.float32) * 0.1
+class NoArray:
+    """Says that it is an array, and fails when it has to be one."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise RuntimeError("cannot leave\nits device")
 
 
-def loudness(wave: np.ndarray) -> list[float]:
-    """Amplitude in the middle of each quarter of a second, rounded to 0.1 (LAME takes 5 % off)."""
-    quarters = wave.reshape(-1, RATE // 4)[:, RATE // 16 : -RATE // 16]
-    return [round(float(q.std() * math.sqrt(2)), 1) for q in quarters]
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (NoArray(), "image is no array: cannot leave its device"),
+        (None, "the picture is a NoneType; give the name of a file"),
+        (3, "the picture is a int"),
+        (io.BytesIO(), r"is empty \(0 bytes\)"),
+        (io.StringIO("text"), "give a file that is open for reading bytes"),
+        ("a\0b", r"a\\x00b: no file can have this name"),
+        ("\ud800", r"\\ud800: no file can have this name"),
+        ("x" * 300, "File name too long; check the name"),
+        ("", "No such file or directory"),
+        (".", "is not a file"),
+        ("/", "is not a file"),
+        ("two\nlines", r"two\\nlines: No such file"),
+    ],
+)
+def test_what_is_no_picture(source: Any, message: str) -> None:
+    with pytest.raises(MediaError, match=message) as caught:
+        load_image(source, 64, 96)
+    assert "\n" not in str(caught.value)
 
 
-def mono_sound(samples: np.ndarray) -> Sound:
-    """(n,) samples as a sound of one channel."""
-    return Sound(samples[:, None].astype(np.float32), RATE)
+def test_an_image_whose_file_is_closed(tmp_path: Path) -> None:
+    Image.fromarray(quadrants()).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(MediaError, match="the image: not a picture that can be read"):
+        load_image(image, 64, 96)
 
 
-def moving_frames(height: int = 64, width: int = 96) -> np.ndarray:
-    """(48, H, W, 3) uint8 soft pattern that shifts from frame to frame."""
-    y, x = np.mgrid[:height, :width].astype(float)
-    frames = []
-    for index in range(48):
-        waves = [np.sin(x / 11 + index / 5 + shift) + np.cos(y / 13 - shift) for shift in (0, 1, 2)]
-        frames.append(127.5 + 60 * np.stack(waves, -1))
-    return np.stack(frames).astype(np.uint8)
+@pytest.mark.parametrize(
+    ("position", "left"),
+    [("left", 0), ("centre", 60), ("right", 120), ("0.25,0.5", 30), ((0.25, 0.0), 30)],
+)
+def test_position_of_the_crop(position: Any, left: int) -> None:
+    ramp = np.repeat(np.arange(180, dtype=np.uint8)[None, :, None], 3, 2).repeat(60, 0)
+    got = load_image(ramp, 60, 60, position=position)
+    assert np.abs(got[30, :, 0].astype(int) - np.arange(left, left + 60)).max() <= 1
 
 
-def test_video_reads_back(tmp_path: Path) -> None:
-    frames, audio = moving_frames(), steps(RATE, 2.0)
-    write_video(tmp_path / "a.mp4", frames, 24, mono_sound(audio))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-    with av.open(tmp_path / "a.mp4") as container:
-        video, sound = container.streams.video[0], container.streams.audio[0]
-        assert (video.codec_context.name, video.pix_fmt) == ("h264", "yuv420p")
-        assert (video.average_rate, video.frames) == (24, 48)
-        assert video.duration * video.time_base == 2
-        assert (sound.codec_context.name, sound.rate) == ("aac", RATE)
-        assert sound.duration * sound.time_base == 2
-        decoded = list(container.decode(video))
-    assert [frame.time for frame in decoded] == pytest.approx(np.arange(48) / 24)
-    got = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded]).astype(float)
-    # 40 dB: crf 10, and colours at half the resolution. A frame too early or too late: 29 dB.
-    assert 10 * np.log10(255**2 / np.mean((got - frames) ** 2)) > 38
-    assert 10 * np.log10(255**2 / np.mean((got[1:] - frames[:-1]) ** 2)) < 30
-    heard = to_mono(load_sound(tmp_path / "a.mp4", 2.0), RATE, 2.0)
-    assert loudness(heard) == loudness(audio)
+@pytest.mark.parametrize(("position", "top"), [("top", 0), ("centre", 16), ("bottom", 32)])
+def test_pad_keeps_all(position: str, top: int) -> None:
+    image = quadrants(40, 120)
+    image[0], image[-1], image[:, 0], image[:, -1] = ((9, 99, 200),) * 4
+    got = load_image(image, 64, 96, fit="pad", position=position)
+    assert corners(got[top : top + 32]) == ["r", "g", "b", "w"]
+    bars = np.delete(got, np.s_[top : top + 32], axis=0)
+    assert (bars == bars[0, 0]).all(), "one colour"
 
 
-def test_sound_of_the_video_is_in_time(tmp_path: Path) -> None:
-    """The encoder's delay (1024 samples, 1.5 frames) must not be heard."""
-    audio = np.zeros(32_000, np.float32)
-    audio[20_000:20_040] = 0.8
-    write_video(tmp_path / "a.mp4", moving_frames(), 24, mono_sound(audio))
-    heard = to_mono(load_sound(tmp_path / "a.mp4", 2.0), RATE, 2.0)
-    assert abs(int(np.argmax(np.abs(heard))) - 20_020) < 40
+def test_pad_of_the_edge_colour() -> None:
+    image = np.full((100, 20, 3), (10, 120, 230), np.uint8)
+    image[30:70, 5:15] = 255
+    got = load_image(image, 64, 96, fit="pad")
+    assert (got[:, :30] == (10, 120, 230)).all()
 
 
-def test_only_mp4_is_written(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"a\.avi: .*give a name that ends in \.mp4"):
-        write_video(tmp_path / "a.avi", moving_frames(), 24, mono_sound(steps(RATE, 2.0)))
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fit": "stretch"}, "fit 'stretch': want one of crop, pad"),
+        ({"position": "above"}, "crop position is above; expected centre"),
+        ({"position": "0.5,1.5"}, "crop position is 0.5,1.5; expected"),
+        ({"position": "nan,0"}, "crop position is nan,0; expected"),
+        ({"position": (0.5,)}, "crop position is"),
+    ],
+)
+def test_wrong_framing(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_image(quadrants(), 64, 96, **options)
 
 
-def test_full_disk_leaves_the_old_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_video(tmp_path / "a.mp4", moving_frames(), 24, mono_sound(steps(RATE, 2.0)))
-    old = (tmp_path / "a.mp4").read_bytes()
-
-    def no_space(self: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", no_space)
-    with pytest.raises(MediaError, match=r"a\.mp4: cannot be written: No space left on device"):
-        write_video(tmp_path / "a.mp4", moving_frames()[:24], 24, mono_sound(steps(RATE, 1.0)))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == old
-
-
-def test_a_stereo_sound_stays_as_it_is(tmp_path: Path) -> None:
-    samples = np.stack([tone(44_100, hertz=400), tone(44_100, hertz=800)], axis=1)
-    write_video(tmp_path / "a.mp4", moving_frames(), 24, Sound(samples, 44_100))
-    heard = load_sound(tmp_path / "a.mp4", 2.0)
-    assert (heard.samples.shape, heard.rate) == ((88_200, 2), 44_100)
-    strength = np.abs(np.fft.rfft(heard.samples[:44_100], axis=0))  # one bin is 1 Hz
-    assert strength.argmax(axis=0) == pytest.approx([400, 800], abs=1)
+@pytest.mark.parametrize(("width", "said"), [(119, False), (122, True)])
+def test_cropping_more_than_a_fifth_is_said(
+    width: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_image(quadrants(64, width), 64, 96)
+    cut = "image array: 21 % of the picture are cut off, at its left and right; fit 'pad' keeps"
+    assert bool(caplog.messages) == said
+    assert all(message.startswith(cut) for message in caplog.messages)
+    caplog.clear()
+    load_image(quadrants(64, width), 64, 96, fit="pad")
+    assert not caplog.messages
 
 
-def test_what_aac_cannot_hold_is_converted(tmp_path: Path) -> None:
-    samples = np.stack([tone(96_000)] * 3, axis=1)
-    write_video(tmp_path / "a.mp4", moving_frames(), 24, Sound(samples, 96_000))
-    heard = load_sound(tmp_path / "a.mp4", 2.0)
-    assert (heard.samples.shape, heard.rate) == ((96_000, 1), 48_000)
+def test_picture_of_a_large_phone_camera(tmp_path: Path) -> None:
+    Image.new("L", (12_000, 9_000), 90).save(tmp_path / "a.jpg")
+    assert (load_image(tmp_path / "a.jpg", 64, 96) == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        (np.int32, 255),
+        (np.int32, 65_535),
+        (np.int32, 2**31 - 1),
+        (np.float32, 1),
+        (np.float32, 255),
+        (np.float32, 65_535),
+    ],
+)
+def test_deep_pictures_by_their_range(tmp_path: Path, values: type, white: int) -> None:
+    ramp = np.tile(np.linspace(0, 1, 120), (80, 1))
+    Image.fromarray((ramp * white).astype(values)).save(tmp_path / "a.tif")
+    image = load_image(tmp_path / "a.tif", 80, 120)
+    assert np.abs(image - 255 * ramp[..., None]).max() <= 1  # rounding
+
+
+def test_transparency_with_a_colour_profile(tmp_path: Path) -> None:
+    """A profile for colours must not see the fourth channel."""
+    with Image.open(CASES / "red-p3.png") as image:
+        profile, red = image.info["icc_profile"], image.getpixel((0, 0))
+    image = Image.new("RGBA", (60, 40), (0, 0, 0, 0))
+    image.paste((*red, 255), (30, 0, 60, 40))
+    image.save(tmp_path / "a.png", icc_profile=profile)
+    got = load_image(tmp_path / "a.png", 40, 60)
+    assert (got[:, :25] == 255).all()
+    assert np.abs(got[20, 50].astype(int) - (220, 40, 40)).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["LAB", "CMYK", "YCbCr", "HSV", "LA", "PA", "I;16", "1", "RGBX"])
+def test_modes_of_open_images(mode: str) -> None:
+    image = Image.new(mode, (96, 64))
+    assert load_image(image, 64, 96).shape == (64, 96, 3)
+
+
+def test_damaged_colour_profiles_are_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(quadrants()).save(tmp_path / "a.png", icc_profile=b"no profile")
+    assert corners(load_image(tmp_path / "a.png", 40, 60)) == ["r", "g", "b", "w"]
+    assert "its colour profile is ignored" in caplog.text
+
+
+def test_decoders_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes to file descriptor 2, whatever Python's `sys.stderr` is."""
+    Image.fromarray(quadrants()).save(tmp_path / "a.tif", compression="tiff_adobe_deflate")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[20:60] = bytes(range(40))
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(MediaError):
+        load_image(tmp_path / "a.tif", 40, 60)
+    assert capfd.readouterr() == ("", "")
