@@ -2,10 +2,15 @@
 
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
 from keyvid.errors import EngineError
+
+_PLACE = re.compile(
+    r"Exception from |Check '.*' failed at |Loading input model$|FrontEnd API failed"
+)
 
 
 def import_onnxruntime(install: str = "onnxruntime") -> Any:
@@ -64,9 +69,13 @@ def import_cudart() -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the error's message, or its type where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first line of the error's message that says why, or its type where there is none.
+
+    OpenVINO first says where in its sources it was, and in which phase.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if not _PLACE.match(line)]
+    return (reasons or lines or [type(error).__name__])[0]
 
 
 def _import(name: str, install: str = "") -> Any:

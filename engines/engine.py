@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keyvid.bundle.external_data import check_external_data
+from keyvid.bundle.external_data import check_external_data, without_links
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec, TensorSpec
 from keyvid.engines.backend import first_line
@@ -24,6 +24,7 @@ ENGINES = {
     "tensorrt-streaming": "keyvid.engines.tensorrt_engine",
 }
 AUTO = "auto"
+_DAMAGED_ADVICE = "; copy or export the bundle again, or take another --engine"
 # On a CPU with bfloat16 a clip of a large model takes minutes less with it.
 _BF16_FIRST_BYTES = 2**30
 
@@ -191,12 +192,17 @@ def open_engine(
     graph = bundle.graph(stage, branches=branches, temporal=temporal)
     name = choose_engine(engine, bundle).name
     check_external_data(bundle, graph.file)
-    path = (bundle.path / graph.file).resolve()
+    path = bundle.path.resolve() / graph.file
     try:
-        runner = _backend(name).load(name, path, threads)
+        with without_links(path) as plain:
+            runner = _backend(name).load(name, plain, threads)
         found = runner.tensors()
+    except BundleError:
+        raise
     except Exception as error:  # backends raise what they like
-        raise EngineError(f"{path}: engine {name} cannot load it: {first_line(error)}") from error
+        advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
+        reason = f"{first_line(error)}{advice}"
+        raise EngineError(f"{path}: engine {name} cannot load it: {reason}") from error
     try:
         _check_tensors(found, graph, f"{path}: {stage}")
     except BundleError:

@@ -37,7 +37,7 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    weights = {(path.parent / name).resolve() for name in external_files(path)}
+    weights = [path.parent / name for name in external_files(path)]
     with mapped_pages_dropped(weights):  # it packs them for itself
         model = _core().read_model(path)
         compiled = _core().compile_model(model, "CPU", settings)

@@ -48,7 +48,7 @@ def build_plans(
     for number, graph in enumerate(graphs, 1):
         progress(f"{graph.file}: plan {number} of {len(graphs)}")
         check_external_data(bundle, graph.file)
-        path = (bundle.path / graph.file).resolve()
+        path = bundle.path.resolve() / graph.file
 
         def report_phase(phase: str, done: int, total: int, file: str = graph.file) -> None:
             if done == 0:

@@ -93,4 +93,5 @@ def _dimensions(preset: Preset) -> Dimensions:
         mel_bins=preset.audio.mel_bins,
         mel_frames=preset.audio.mel_frames,
         localizer_frames=preset.localizer.audio.mel_frames,
+        vocabulary=preset.clip_text.vocab_size,
     )

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from keyvid.bundle.tokenizer import TOKENIZER, tokenize
 from keyvid.runtime.clip_image import clip_pixels
 from keyvid.runtime.conditioning import Conditions
 from keyvid.runtime.noise import standard_noise
 from keyvid.runtime.stages import StageRunner
-from keyvid.runtime.tokenizer import tokenize
 
 LOG_VARIANCE_RANGE = -30.0, 20.0  # the autoencoder's own clamp
 
@@ -30,7 +30,8 @@ def encode_conditions(
     size = stages.bundle.dimensions
     scaled = _to_network_range(picture)
     pictures = [clip_pixels(image, size.clip_image_size) for image in (0 * scaled, scaled)]
-    tokens = tokenize(stages.bundle.path / "tokenizer.json", ["", prompt], size.text_tokens)
+    path = stages.bundle.path / TOKENIZER
+    tokens = tokenize(path, ["", prompt], size.text_tokens, size.vocabulary)
     mels = np.stack([np.zeros_like(mel), mel])[:, np.newaxis]  # (2, 1, bins, frames)
     return Conditions(
         image=stages.apply("image_encoder", np.concatenate(pictures)),

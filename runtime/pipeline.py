@@ -6,6 +6,7 @@ from os import PathLike
 import numpy as np
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import EngineChoice, choose_engine
 from keyvid.runtime.budget import choose_batches
 from keyvid.runtime.diffusion import Diffusion
@@ -85,6 +86,7 @@ class Pipeline:
             max_memory: bytes that the process may take on a CPU, None for what is free.
         """
         loaded = Bundle.load(bundle)
+        check_complete(loaded)
         return cls(loaded, choose_engine(engine, loaded), threads, max_memory)
 
     def __call__(

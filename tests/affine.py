@@ -94,7 +94,7 @@ def write_affine_bundle(folder: Path) -> Bundle:
         preset="tiny",
         weights="random",
         makers={"keyvid": "0.1.0"},
-        dimensions=Dimensions(*range(1, 20)),
+        dimensions=Dimensions(*range(1, 21)),
         conditioning=Conditioning("paper", 1.0, False, 0.7),
         sampling=Sampling(),
         stages={"affine": StageSpec("fp32", (graph,), 1e-6)},

@@ -6,9 +6,12 @@ offset and length inside that file. The ONNX protobuf is read just far enough fo
 package is no dependency of the runtime.
 """
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError
@@ -63,6 +66,34 @@ def check_external_data(bundle: Bundle, graph_file: str) -> None:
 def external_files(path: Path) -> set[str]:
     """Names of the files that the graph at `path` reads, which was checked before."""
     return {entries["location"] for entries in _external_entries(path.read_bytes())}
+
+
+@contextmanager
+def without_links(path: Path) -> Iterator[Path]:
+    """The graph at `path`, which was checked before, beside its weights, none of them a link.
+
+    Backends refuse weights that lie outside the graph's folder. Where there are links, all files
+    get second names in a folder beside what they lead to; it goes again, and nothing is copied.
+
+    Raises:
+        BundleError: there can be no such folder.
+    """
+    files = [path.with_name(name) for name in (path.name, *external_files(path))]
+    if not any(file.is_symlink() for file in files):
+        yield path
+        return
+    with ExitStack() as stack:
+        try:
+            beside = files[-1].resolve().parent
+            folder = stack.enter_context(TemporaryDirectory(prefix=".keyvid-", dir=beside))
+            for file in files:
+                os.link(file.resolve(), Path(folder, file.name))
+        except OSError as error:
+            raise BundleError(
+                f"{path.parent}: its files are links, and cannot be had beside each other "
+                f"({error.strerror}); copy the bundle with cp -rL"
+            ) from error
+        yield Path(folder, path.name)
 
 
 def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:

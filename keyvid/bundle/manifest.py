@@ -1,7 +1,7 @@
 """A bundle: the folder of graphs and weights that the runtime reads, and its manifest.
 
-A bundle is checked against its own `bundle.json`: names that stay in the folder, regular files of
-the stated size and sha256, known keys of the right type. What a graph itself says about files
+A bundle is checked against its own `bundle.json`: plain names, files of the stated size and sha256
+(links to such files will do), known keys of the right type. What a graph itself says about files
 beside it is checked by `keyvid.bundle.external_data` before a backend sees it.
 """
 
@@ -71,20 +71,21 @@ class Bundle(Manifest):
 
         Args:
             bundle: a name in `PACKAGED`, or the path of a folder ("./tiny" for one of that name).
-            verify: check the sha256 of each file, once per process; else only kind and size.
+            verify: check the sha256 of each file, once per process; else only kind and size, and
+                links are refused.
 
         Raises:
             BundleError: one line on what is wrong and what to do.
         """
         path = find_bundle(bundle)
         manifest = path / MANIFEST
-        check_regular(manifest)
+        check_regular(manifest, follow=True)
         try:
             loaded = _parse(path, parse_json(manifest.read_bytes()))
         except (ValueError, OSError) as error:
             raise BundleError(f"{manifest}: {error}; {_EXPORT_AGAIN}") from None
         for name, spec in loaded.files.items():
-            check_size(path / name, spec.bytes)
+            check_size(path / name, spec.bytes, follow=verify)
             if verify:
                 check_sha256(path / name, spec.sha256)
         return loaded

@@ -23,7 +23,8 @@ class Dimensions:
     """Sizes that the runtime needs; height and width in pixels, sample rate in Hz.
 
     `keyframe_fps` and `fps` are the frame rates that generator and interpolator are told,
-    `mel_frames` and `localizer_frames` the spectrogram lengths of audio encoder and localizer.
+    `mel_frames` and `localizer_frames` the spectrogram lengths of audio encoder and localizer,
+    `vocabulary` the tokens that the text encoder knows.
     """
 
     height: Count
@@ -45,6 +46,7 @@ class Dimensions:
     mel_bins: Count
     mel_frames: Count
     localizer_frames: Count
+    vocabulary: Count
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,6 @@ def _explain(message: str, content: Any, kind: Any) -> str:
     problem, _, path = message.partition(" - at `$")
     where = ""
     for step in _STEP.findall(path):
-        if get_origin(kind) is UnionType:  # only `... | None` occurs
-            (kind,) = (part for part in get_args(kind) if part is not NoneType)
         if step == "[...]":
             kind = get_args(kind)[1]
             key = next(key for key, value in content.items() if not _fits(value, kind))
@@ -71,6 +69,8 @@ def _explain(message: str, content: Any, kind: Any) -> str:
         else:
             kind = get_type_hints(kind, include_extras=True)[step[1:]]
             content, where = content[step[1:]], where + step
+        if get_origin(kind) is UnionType:  # only `... | None` occurs
+            (kind,) = (part for part in get_args(kind) if part is not NoneType)
     where = where.removeprefix(".")
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", problem):
         return f"key {where}{'.' if where else ''}{missing[1]} is missing"

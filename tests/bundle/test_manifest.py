@@ -105,12 +105,33 @@ def test_damaged_files(affine_bundle: Bundle, name: str) -> None:
     assert_refused(affine_bundle.path, rf"{name}: not a regular file")
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "affine.safetensors"])
-def test_links_are_refused(affine_bundle: Bundle, tmp_path: Path, name: str) -> None:
-    path = affine_bundle.path / name
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to(tmp_path / "elsewhere")
-    assert_refused(affine_bundle.path, rf"{name}: not a regular file; replace it by a copy")
+def test_a_bundle_of_links_is_one(affine_bundle: Bundle, tmp_path: Path) -> None:
+    """The cache of the Hugging Face Hub holds links to files that are named for their hash."""
+    for path in [*affine_bundle.path.iterdir()]:
+        blob = tmp_path / f"blob-{path.name}"
+        path.rename(blob)
+        path.symlink_to(f"../{blob.name}")
+    assert Bundle.load(affine_bundle.path) == affine_bundle
+
+
+def test_what_a_link_leads_to_must_be_what_the_manifest_states(
+    affine_bundle: Bundle, tmp_path: Path
+) -> None:
+    path = affine_bundle.path / "affine.safetensors"
+    size = path.stat().st_size
+    path.unlink()
+    path.symlink_to(tmp_path / "secret")
+    assert_refused(affine_bundle.path, r"affine\.safetensors: missing from the bundle")
+    (tmp_path / "secret").write_bytes(bytes(size))
+    assert_refused(affine_bundle.path, r"affine\.safetensors: sha256")
+    with pytest.raises(BundleError, match="not a regular file; replace it by a copy"):
+        Bundle.load(affine_bundle.path, verify=False)  # nothing else is known of it
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert_refused(affine_bundle.path, "not a regular file")
+    path.unlink()
+    path.symlink_to(path.name)
+    assert_refused(affine_bundle.path, "cannot be read: Too many levels of symbolic links")
 
 
 @pytest.mark.parametrize(

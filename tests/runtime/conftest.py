@@ -1,7 +1,9 @@
 """Inputs, a bundle without networks and a made-up clip, for tests around the sampling."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
-    GraphMemory,
     GraphSpec,
     StageSpec,
 )
+from keyvid.bundle.tokenizer import TOKENIZER
 from keyvid.runtime.pipeline import Clip
 from keyvid.runtime.sound import Sound
 from keyvid.sampling import Sampling
@@ -42,6 +44,7 @@ DIMENSIONS = Dimensions(
     mel_bins=128,
     mel_frames=204,
     localizer_frames=198,
+    vocabulary=512,
 )
 
 
@@ -58,24 +61,27 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_hollow_bundle(folder: Path) -> None:
-    """A bundle that loads; its one graph is no graph."""
+    """A bundle with all that the packaged one has, but its graphs are no graphs."""
     folder.mkdir()
     (folder / "unet.onnx").write_bytes(b"not a graph")
-    graphs = tuple(
-        GraphSpec("unet.onnx", {}, {}, GraphMemory(0, 0, branches, 0), branches, "full")
-        for branches in (4, 2, 1)
-    )
-    bundle = Bundle(
+    packaged = Bundle.load("tiny")
+    copyfile(packaged.path / TOKENIZER, folder / TOKENIZER)
+    stages = {
+        name: replace(
+            stage,
+            graphs=tuple(replace(g, file="unet.onnx") for g in stage.graphs if g.branches != 3),
+        )
+        for name, stage in packaged.stages.items()
+    }
+    files = {name: FileSpec.of(folder / name) for name in ("unet.onnx", TOKENIZER)}
+    bundle = replace(
+        packaged,
         path=folder,
         name="hollow",
-        preset="tiny",
         weights="random",
-        makers={},
-        dimensions=DIMENSIONS,
-        conditioning=Conditioning("paper", 1.0, False, 0.7),
         sampling=SAMPLING,
-        stages={name: StageSpec("fp32", graphs) for name in ("generator", "interpolator")},
-        files={"unet.onnx": FileSpec.of(folder / "unet.onnx")},
+        stages=stages,
+        files=files,
     )
     write_manifest(folder, bundle)
 

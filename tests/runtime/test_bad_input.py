@@ -110,7 +110,8 @@ def rename_graph(name: str) -> Callable[[Path], object]:
 
 def to_link(folder: Path) -> None:
     (folder / "unet.onnx").rename(folder.parent / "elsewhere")
-    (folder / "unet.onnx").symlink_to(folder.parent / "elsewhere")
+    (folder.parent / "secret").write_bytes(b"not a grapH")
+    (folder / "unet.onnx").symlink_to(folder.parent / "secret")
 
 
 BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -126,7 +127,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown key": (edit(lambda manifest: manifest.update(colour="red")), "colour"),
     "leaves the folder": (rename_graph("../sound.wav"), r"'\.\./sound\.wav' is not a plain name"),
     "absolute path": (rename_graph("/etc/passwd"), "'/etc/passwd' is not a plain name"),
-    "link": (to_link, r"unet\.onnx: not a regular file"),
+    "link": (to_link, r"unet\.onnx: sha256"),
 }
 
 OPTIONS: dict[str, tuple[list[str], str]] = {
