@@ -17,6 +17,7 @@ from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_en
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.verification import format_reports, verify_engine, write_record
 from keyvid.errors import BundleError, EngineError
+from keyvid.sizes import format_size
 
 _PACKAGES = (
     "keyvid",
@@ -171,6 +172,6 @@ def _bundle(name: str) -> dict[str, Any]:
     size = sum(file.bytes for file in bundle.files.values())
     detail = (
         f"{bundle.weights} weights, {len(bundle.stages)} stages, "
-        f"{len(bundle.files)} files verified, {size / 1e6:.1f} MB, {bundle.path}"
+        f"{len(bundle.files)} files verified, {format_size(size)}, {bundle.path}"
     )
     return {"name": name, "available": True, "detail": detail}

@@ -15,6 +15,7 @@ from keyvid.bundle.specs import Precision
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.engine import choose_engine
 from keyvid.errors import SettingsError
+from keyvid.sizes import format_size
 
 if TYPE_CHECKING:
     from keyvid.export.build import StageReport
@@ -139,7 +140,7 @@ def format_table(reports: "Sequence[StageReport]") -> str:
         lines[0] += f" {'rounding':>9} {'largest':>8} {'squares':>8} {'islands':>8}  in"
     for report in reports:
         error = "not verified" if report.spec.error is None else f"{report.spec.error:.1e}"
-        size, seconds = f"{report.bytes / 1e6:.1f} MB", f"{report.seconds:.1f} s"
+        size, seconds = format_size(report.bytes), f"{report.seconds:.1f} s"
         line = f"{report.name:<14} {size:>10} {seconds:>8} {error:>13}"
         if half := report.spec.half:
             rounding = "-" if half.rounding is None else f"{half.rounding:.1e}"

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from keyvid.sizes import format_sizes
+
 _TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -39,8 +41,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, half: bool = Fal
     header += b" " * (-len(header) % 8)
     needed, free = 8 + len(header) + end, shutil.disk_usage(path.parent).free
     if needed > free:  # found before the work, not after it
-        text = f"{path.name} takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
-        raise OSError(errno.ENOSPC, text)
+        takes, has = format_sizes(needed, free)
+        raise OSError(errno.ENOSPC, f"{path.name} takes {takes}, {has} are free")
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:

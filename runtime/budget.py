@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from operator import itemgetter
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
@@ -30,20 +31,21 @@ def choose_batches(
         cfg_batch: the most that may go together; None leaves it to the memory.
         max_memory: bytes that this process may take, None for what is free.
     Raises:
-        SettingsError: a stage does not fit; says how much it takes.
+        SettingsError: a stage does not fit; says how much the largest takes.
     """
     _check_cfg_batch(bundle, cfg_batch)
     held = process_bytes()
     room = held + available_bytes() if max_memory is None else max_memory
     chosen: dict[str, GraphSpec] = {}
     lines: list[tuple[int, str]] = []
+    too_large: list[tuple[int, str, GraphSpec]] = []
     for stage in bundle.stages:
         graphs = list(_graphs(bundle, stage, sampling, cfg_batch))
         needs = [held + _bytes(bundle, engine, graph) for graph in graphs]
         fits = [needed <= room for needed in needs]
         if not any(fits):
-            is_asked = max_memory is not None
-            raise SettingsError(_refusal(stage, graphs[-1], needs[-1], room, is_asked=is_asked))
+            too_large.append((needs[-1], stage, graphs[-1]))
+            continue
         taken = fits.index(True)
         graph = chosen[stage] = graphs[taken]
         if needs[taken] > held:  # not on a GPU
@@ -52,6 +54,10 @@ def choose_batches(
         if taken:
             fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
             lines.append((logging.WARNING, fewer))
+    if too_large:
+        needed, stage, graph = max(too_large, key=itemgetter(0))
+        is_asked = max_memory is not None
+        raise SettingsError(_refusal(stage, graph, needed, room, is_asked=is_asked))
     for level, line in lines:
         log.log(level, line)
     return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}

@@ -45,7 +45,11 @@ def test_half_precision_says_how_large_values_get(tmp_path, capsys, small_preset
     assert code == 0
     header, row, *legend, _ = stdout.splitlines()
     cells = dict(
-        zip(header.split(), row.replace(" MB", "MB").replace(" s", "s").split(), strict=True)
+        zip(
+            header.split(),
+            row.replace(" MB", "MB").replace(" kB", "kB").replace(" s", "s").split(),
+            strict=True,
+        )
     )
     assert 0 < float(cells["largest"]) < 65504
     assert cells["islands"].endswith("+0")

@@ -151,7 +151,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "no memory": (["--max-memory", "0G"], "'0G' is no size"),
     "too little memory": (
         ["--bundle", "tiny", "--engine", "onnxruntime", "--max-memory", "1M"],
-        r"text_encoder: takes [0-9.]+ [MG]B of memory, max-memory is 1 MB; raise it",
+        r"interpolator: takes [0-9.]+ [MG]B of memory .*, max-memory is 1 MB; raise it",
     ),
     "threads": (["--threads", "0"], "0 is not in the range x>=1"),
     "keyframes": (["--keyframes", "best"], "keyframes 'best'"),

@@ -110,7 +110,9 @@ def test_too_little_is_refused_with_the_number(choose, machine):
     with pytest.raises(SettingsError, match=r"takes 4\.5 GB .* max-memory is 4\.499999999 GB"):
         choose(max_memory=round(4.5 * GB) - 1)
     machine(1)
-    with pytest.raises(SettingsError, match=r"^vae_encoder: takes 2\.5 GB of memory, 1\.5 GB are"):
+    with pytest.raises(
+        SettingsError, match=r"^interpolator: takes 4\.5 GB of memory .*, 1\.5 GB are"
+    ):
         choose()
 
 
