@@ -16,6 +16,7 @@ from keyvid.runtime.pipeline import Clip
 _WIDTH = 1200
 _MARGIN = 28
 _AXIS_LEFT = 64  # room for the numbers of the vertical axes
+_MOST_CELLS = 360  # in a contact sheet: 30 rows
 _SMOOTH = 3  # curves are drawn this much larger and shrunk: Pillow's lines have no antialiasing
 _INK, _GREY, _GRID, _PAPER = "#22303c", "#6b7780", "#e3e7ea", "#ffffff"
 _WAVE, _MOTION, _MOTION_FILL, _KEYFRAME = "#7d93a8", "#1f5f8b", "#d5e4ee", "#d1495b"
@@ -66,12 +67,19 @@ def draw_plot(clip: Clip, title: str) -> Image.Image:
         for value in numbers:
             at = (_AXIS_LEFT - 8, panel.top + panel.y(value))
             pen.text(at, f"{value:.2g}", _GREY, _font(12), anchor="rm")
-    for quarter in range(int(duration * 4) + 1):
-        x = _AXIS_LEFT + _Panel.width * quarter / 4 / duration
+    for second in _ticks(duration):
+        x = _AXIS_LEFT + _Panel.width * second / duration
         pen.line((x, motion.bottom, x, motion.bottom + 4), _GREY)
-        pen.text((x, motion.bottom + 7), f"{quarter / 4:g} s", _GREY, _font(12), anchor="ma")
+        pen.text((x, motion.bottom + 7), f"{second:g} s", _GREY, _font(12), anchor="ma")
     pen.text((_MARGIN, sheet_top - 24), "Frames: number, time", _INK, _font(14))
     return page
+
+
+def _ticks(duration: float) -> list[float]:
+    """Round times from 0 to `duration` seconds, 16 at most: as many as numbers fit."""
+    steps = (unit * 10**power for power in range(9) for unit in (0.25, 0.5, 1.0))
+    step = next(step for step in steps if duration / step < 16)
+    return [number * step for number in range(int(duration / step) + 1)]
 
 
 def contact_sheet(
@@ -82,27 +90,29 @@ def contact_sheet(
     columns: int = 12,
     width: int = 1144,
 ) -> Image.Image:
-    """All frames of a clip in rows, each with its number and time, the keyframes framed.
+    """The frames of a clip in rows, each with its number and time, the keyframes framed.
 
     Args:
-        frames: (F, H, W, 3) uint8.
+        frames: (F, H, W, 3) uint8; of more than 360 every second one is shown, or every third and
+            so on, and of those that are skipped a keyframe stands in.
         keyframes: indices of the frames to mark.
         width: of the sheet, pixels.
     """
     gap, label, border = 10, 17, 3
     cell_width = (width - 2 * border - gap * (columns - 1)) // columns
     cell_height = round(cell_width * frames.shape[1] / frames.shape[2])
-    rows = -(-len(frames) // columns)
+    chosen = {int(index) for index in keyframes}
+    shown = _shown(len(frames), chosen)
+    rows = -(-len(shown) // columns)
     row_height = cell_height + label + gap
     sheet = Image.new("RGB", (width, rows * row_height + border), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    chosen = {int(index) for index in keyframes}
-    for index, frame in enumerate(frames):
-        x = border + index % columns * (cell_width + gap)
-        y = border + index // columns * row_height
+    for cell, index in enumerate(shown):
+        x = border + cell % columns * (cell_width + gap)
+        y = border + cell // columns * row_height
         right, below = x + cell_width, y + cell_height
-        small = Image.fromarray(frame).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
-        sheet.paste(small, (x, y))
+        frame = Image.fromarray(frames[index])
+        sheet.paste(frame.resize((cell_width, cell_height), Image.Resampling.LANCZOS), (x, y))
         colour = _KEYFRAME if index in chosen else _GREY
         if index in chosen:
             frame_box = (x - border, y - border, right + border - 1, below + border - 1)
@@ -110,6 +120,13 @@ def contact_sheet(
         pen.text((x, below + 3), str(index), colour, _font(12))
         pen.text((right, below + 3), f"{index / fps:.2f} s", colour, _font(12), anchor="ra")
     return sheet
+
+
+def _shown(num_frames: int, keyframes: set[int]) -> list[int]:
+    """Frames for a sheet: all, or one of each few that follow one another, a keyframe if any."""
+    stride = -(-num_frames // _MOST_CELLS)
+    spans = (range(i, min(i + stride, num_frames)) for i in range(0, num_frames, stride))
+    return [min(span, key=lambda index: (index not in keyframes, index)) for span in spans]
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ def _draw_wave(
     image, pen = panel.canvas(marks)
     edges = np.arange(image.width + 1) * len(audio) // image.width  # array_split bends the axis
     for x, (first, last) in enumerate(itertools.pairwise(edges)):
-        part = audio[first:last].clip(-1.0, 1.0)
+        part = audio[first : max(last, first + 1)].clip(-1.0, 1.0)  # a low rate has fewer samples
         high, low = panel.y(float(part.max())), panel.y(float(part.min()))
         pen.line((x, high * _SMOOTH - 1, x, low * _SMOOTH + 1), _WAVE)
     return image.reduce(_SMOOTH)
@@ -167,8 +184,10 @@ def _draw_motion(
     base = panel.y(0.0) * _SMOOTH
     pen.polygon([(points[0][0], base), *points, (points[-1][0], base)], _MOTION_FILL)
     pen.line(points, _MOTION, width=2 * _SMOOTH, joint="curve")
+    radius = 4.5 * _SMOOTH
     for index in keyframes:
-        pen.circle(points[index], 4.5 * _SMOOTH, _KEYFRAME)
+        x, y = points[index]
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), _KEYFRAME)
     return image.reduce(_SMOOTH)
 
 

@@ -3,12 +3,12 @@
 import importlib.metadata
 import json
 import platform
-import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from keyvid.engines.memory import process_bytes
 from keyvid.runtime.outputs import write_atomic
 from keyvid.runtime.pipeline import Clip, Pipeline
 
@@ -29,7 +29,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
     Args:
         inputs: what the caller was asked for, as JSON values.
     Returns:
-        JSON values; times in seconds, memory in bytes.
+        JSON values; times in seconds, memory in bytes (None where the system does not say it).
     """
     bundle = pipeline.bundle
     return {
@@ -43,15 +43,9 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],
         "timings_s": {stage: round(seconds, 4) for stage, seconds in clip.timings.items()},
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": process_bytes("VmHWM"),
         "versions": _versions(pipeline.engine.name),
     }
-
-
-def _peak_memory() -> int:
-    """Largest resident size of this process so far, bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def _versions(engine: str) -> dict[str, str]:

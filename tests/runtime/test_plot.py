@@ -75,3 +75,37 @@ def test_any_curve_and_silence(clip: Clip, motion: np.ndarray, tmp_path: Path) -
     write_plot(tmp_path / "a.png", odd, "title")
     with Image.open(tmp_path / "a.png") as page:
         assert page.size == (1200, draw_plot(clip, "").height)
+
+
+def test_a_sound_of_few_samples(clip: Clip) -> None:
+    """The least rate that is read: fewer samples than the enlarged axis has columns."""
+    low = replace(clip, sound=Sound(np.full((2_000, 1), 0.5, np.float32), 1_000))
+    wave = np.asarray(draw_plot(low, "").convert("L"))[74:184, 70:1160]
+    assert (wave < 200).any(0).all(), "drawn from end to end"
+
+
+def test_a_long_clip_keeps_a_page(clip: Clip) -> None:
+    """Five minutes: axis numbers that do not touch, and no more frames than fit a picture."""
+    num_frames = 7_201
+    frames = np.zeros((num_frames, 8, 12, 3), np.uint8)
+    long = replace(
+        clip,
+        frames=frames,
+        motion=np.linspace(0, 1, num_frames, dtype=np.float32),
+        keyframes=np.arange(0, num_frames, 5),
+    )
+    page = np.asarray(draw_plot(long, "").convert("L"))
+    assert page.shape[1] == 1200
+    assert page.shape[0] < 4_000
+    numbers = (page[230 + 130 + 8 : 230 + 130 + 22, 40:1190] < 200).any(0)
+    blanks = np.diff(np.flatnonzero(numbers))
+    assert 11 <= (blanks > 12).sum() + 1 <= 17, "numbers apart from each other"
+
+
+def test_of_frames_that_are_skipped_keyframes_are_shown() -> None:
+    frames = np.zeros((1_000, 8, 12, 3), np.uint8)  # every third is shown
+    frames[:, ..., 1] = 100
+    frames[500, ..., 1] = 255
+    sheet = np.asarray(contact_sheet(frames, [500]))
+    assert (sheet == (0, 255, 0)).all(-1).any()
+    assert pixels(Image.fromarray(sheet), RED).sum() > 500
