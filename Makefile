@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check lint types test bench
+.PHONY: check lint types test lowest bench
 
 check: lint types test
 
@@ -13,6 +13,14 @@ types:
 
 test:
 	$(PYTHON) -m pytest
+
+# What a user does first, with the lowest versions that pyproject.toml allows, without torch.
+lowest:
+	rm -rf build/lowest
+	$(PYTHON) -m uv venv --quiet --python $(PYTHON) build/lowest
+	$(PYTHON) -m uv pip install --quiet --python build/lowest/bin/python \
+	    --resolution lowest-direct '.[cpu]'
+	PATH="$(CURDIR)/build/lowest/bin:$$PATH" .ci/smoke
 
 bench:
 	$(PYTHON) -m pytest bench

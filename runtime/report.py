@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keyvid.engines.memory import process_bytes
+from keyvid.engines.memory import peak_bytes
 from keyvid.runtime.outputs import write_atomic
 from keyvid.runtime.pipeline import Clip, Pipeline
 
@@ -29,7 +29,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
     Args:
         inputs: what the caller was asked for, as JSON values.
     Returns:
-        JSON values; times in seconds, memory in bytes (None where the system does not say it).
+        JSON values; times in seconds, memory in bytes.
     """
     bundle = pipeline.bundle
     return {
@@ -43,7 +43,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],
         "timings_s": {stage: round(seconds, 4) for stage, seconds in clip.timings.items()},
-        "peak_memory_bytes": process_bytes("VmHWM"),
+        "peak_memory_bytes": peak_bytes(),
         "versions": _versions(pipeline.engine.name),
     }
 

@@ -159,6 +159,7 @@ def test_full_output_is_said() -> None:
 WINDOWS = """
 import sys
 from importlib import import_module
+import psutil  # finds its own way there
 from keyvid.__main__ import COMMANDS
 for missing in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[missing] = None
