@@ -1,6 +1,5 @@
 """Result files: checked before the work starts, written whole or not at all."""
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -70,7 +69,7 @@ def check_output(path: Path, suffix: str, inputs: Iterable[Path] = ()) -> None:
             f"{shown(path)}: the result is a {suffix} file; give a name that ends in {suffix}"
         )
     for source in filter(is_possible_name, inputs if is_possible_name(path) else ()):
-        if path.exists() and source.exists() and path.samefile(source):
+        if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
             raise MediaError(f"{shown(path)}: would overwrite the input; give another name")
     _check_replaceable(path, suffix)
     _probe(path)
@@ -174,12 +173,16 @@ def _temporary_name(path: Path) -> Path:
 
 def _lock(descriptor: int) -> None:
     """Say that a temporary file is in use, for as long as it is open."""
+    import fcntl  # not on Windows, which commands refuse once they are imported
+
     with suppress(OSError):  # a file system without locks, where nothing is swept either
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sweep(folder: Path) -> None:
     """Remove temporary files whose writer was killed: nobody holds their lock."""
+    import fcntl
+
     for left in folder.glob(".keyvid-*.tmp"):
         with suppress(OSError):
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

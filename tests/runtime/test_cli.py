@@ -1,6 +1,7 @@
 """`keyvid-infer`: options reach the pipeline, results come out, and nothing else is left."""
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.manifest import Bundle, find_bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime import cli
 from keyvid.runtime.pipeline import Clip, Pipeline
@@ -31,7 +32,7 @@ def calls(workplace: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[
         asked.append({"bundle": bundle, "engine": engine, **limits})
         return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), **limits)
 
-    def sample(self: Pipeline, image: Path, audio: Path, **options: Any) -> Clip:
+    def sample(self: Pipeline, image: np.ndarray, audio: str, **options: Any) -> Clip:
         progress = options.pop("progress")
         for stage, total in (("localizer", 1), ("generator", 3)):
             for done in range(total + 1):
@@ -59,11 +60,11 @@ def test_result_beside_where_the_user_stands(
 
 def test_defaults(calls: list[dict[str, Any]]) -> None:
     assert cli.main(["picture.png", "sound.wav"]) == 0
+    assert calls[1].pop("image").shape == (64, 96, 3)
     assert calls == [
         {"bundle": "tiny", "engine": "auto", "threads": None, "max_memory": None},
         {
-            "image": Path("picture.png"),
-            "audio": Path("sound.wav"),
+            "audio": "sound.wav",
             "prompt": "",
             "seed": 0,
             "settings": Settings(),
@@ -79,7 +80,7 @@ def test_every_option_arrives(
     options = (
         "-o out.mp4 --prompt hammer --seed 5 --steps 10 --eta 0.5 --solver dpm --guidance-image 1.5"
         " --guidance-text 2.5 --guidance-audio 3.5 --interpolator-guidance-audio 4.5"
-        " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 1.25"
+        " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 0:01.25"
         " --engine openvino --bundle hollow --cfg-batch 2 --threads 3 --max-memory 1.5G"
     )
     assert cli.main(["picture.png", "sound.wav", *options.split()]) == 0
@@ -116,6 +117,60 @@ def test_sizes_as_people_write_them(calls: list[dict[str, Any]], text: str, size
     assert calls[0]["max_memory"] == size
 
 
+def test_fit_and_position_shape_the_picture(calls: list[dict[str, Any]]) -> None:
+    tall = np.zeros((300, 96, 3), np.uint8)
+    tall[:64] = 255
+    Image.fromarray(tall).save("tall.png")
+    for options, white in ((["--position", "top"], 1.0), (["--position", "bottom"], 0.0)):
+        assert cli.main(["tall.png", "sound.wav", *options]) == 0
+        assert (calls[-1]["image"] > 250).mean() == white
+    assert cli.main(["tall.png", "sound.wav", "--fit", "pad"]) == 0
+    assert 0 < (calls[-1]["image"] > 250).mean() < 1
+
+
+def test_scale(calls: list[dict[str, Any]]) -> None:
+    assert cli.main(["picture.png", "sound.wav", "--scale", "2"]) == 0
+    with av.open("picture.mp4") as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (192, 128)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-memory", "9" * 310], "is no size"),
+        (["--max-memory", "0"], "is no size"),
+        (["--threads", "9" * 310], "is not in the range"),
+        (["--seed", "9" * 310], "seed 9+: want"),
+        (["--steps", "1e308"], "is not a valid integer"),
+        (["--guidance-text", "1e999"], "guidance-text inf: want a finite number"),
+        (["--interpolator-steps", "0"], "interpolator-steps 0: want a whole number"),
+        (["--start", "1e308"], r"start is 1e308; expected seconds"),
+        (["--scale", "0"], "scale 0: want a whole number from 1"),
+        (["--fit", "stretch"], "fit 'stretch': want one of crop, pad"),
+        (["--position", "2,2"], "crop position is 2,2"),
+        (["--keyframes", "9" * 310], "keyframe"),
+    ],
+)
+def test_odd_values_are_one_line(
+    options: list[str], message: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["picture.png", "sound.wav", "--bundle", "hollow", *options]
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    *notes, line = printed.err.splitlines()
+    assert re.match(f"keyvid-infer: .*{message}", line)
+    assert all(note.startswith("keyvid-infer: ") for note in notes)
+
+
+@pytest.mark.parametrize("image", ["", ".", "/", "x" * 300, "\udcff.png", "nul\0.png"])
+def test_odd_names_are_one_line(
+    image: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([image, "sound.wav", "--bundle", "hollow"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
     options = ["--report", "a.json", "--plot", "a.png", "--start", "0.5"]
     assert cli.main(["picture.png", "sound.wav", *options]) == 0
@@ -124,7 +179,9 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         "image": "picture.png",
         "audio": "sound.wav",
         "output": "picture.mp4",
-        "start": 0.5,
+        "start": "0.5",
+        "fit": "crop",
+        "position": "centre",
         "keyframes": "auto",
     }
     with Image.open("a.png") as plot:
@@ -136,10 +193,10 @@ def test_the_last_line_is_short(
 ) -> None:
     assert cli.main(["picture.png", "sound.wav"]) == 0
     assert capsys.readouterr().err == "picture.mp4: 48 frames in 4 s on onnxruntime\n"
-    assert cli.main(["picture.png", "sound.wav", "-v"]) == 0
+    assert cli.main(["picture.png", "sound.wav", "-v", "-o", "new.mp4"]) == 0
     reason, last = capsys.readouterr().err.splitlines()
     assert reason == "keyvid-infer: onnxruntime: asked for"
-    assert last == "picture.mp4: 48 frames in 4 s on onnxruntime"
+    assert last == "new.mp4: 48 frames in 4 s on onnxruntime"
 
 
 def least() -> None:
@@ -198,7 +255,9 @@ def test_help_comes_at_once() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # Processor time: what the clock says depends on what else the machine does.
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert b"--interpolator-guidance-audio" in done.stdout
+    sampling = json.loads((find_bundle("tiny") / "bundle.json").read_text())["sampling"]
+    steps = sampling["interpolator"]["steps"]
+    assert re.search(rb"--interpolator-steps [^\[]*\[default: %d\]" % steps, done.stdout)
     assert done.stdout.endswith(b"LOADED\n")
     assert min(seconds) < 0.5
 
