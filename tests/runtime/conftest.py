@@ -19,7 +19,7 @@ from keyvid.bundle.specs import (
     StageSpec,
 )
 from keyvid.bundle.tokenizer import TOKENIZER
-from keyvid.runtime.pipeline import Clip
+from keyvid.runtime.clip import Clip
 from keyvid.runtime.sound import Sound
 from keyvid.sampling import Sampling
 
