@@ -49,6 +49,12 @@ DIMENSIONS = Dimensions(
 
 
 @pytest.fixture
+def dimensions() -> Dimensions:
+    """Those of a bundle."""
+    return DIMENSIONS
+
+
+@pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with picture.png, sound.wav (2 s) and a bundle without networks."""
     monkeypatch.chdir(tmp_path)
