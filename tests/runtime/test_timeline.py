@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_up_to_two_seconds_there_is_one_window(num_frames, size):
 def test_windows_cover_the_clip_and_share_frames(num_frames, size):
     windows = plan_windows(num_frames, motion_of(num_frames, size), size)
     assert windows[-1].stop == num_frames
-    for before, window in zip(windows, windows[1:], strict=False):
+    for before, window in pairwise(windows):
         assert window.start + window.known == before.stop == before.start + size.frames
         assert window.known == OVERLAP
         assert window.keyframes[:2].tolist() == [0, OVERLAP - 1]
