@@ -25,7 +25,7 @@ from keyvid.runtime.noise import seeded
 from keyvid.runtime.picture import ImageSource
 from keyvid.runtime.request import Request, load_inputs
 from keyvid.runtime.sound import AudioSource
-from keyvid.runtime.stages import OpenGraphs, Progress, StageRunner
+from keyvid.runtime.stages import WINDOW, OpenGraphs, Progress, StageRunner
 from keyvid.runtime.timeline import (
     OVERLAP,
     all_keyframes,
@@ -92,7 +92,7 @@ class Pipeline:
         """Animate `image` to `audio`.
 
         Args:
-            progress: called with stage, steps done and number of steps.
+            progress: see `keyvid.runtime.stages.Progress`.
             options: the other fields of `Request`, such as prompt, seed, settings and length.
         """
         return self.make(Request(image, audio, **options), progress)
@@ -103,7 +103,7 @@ class Pipeline:
         """The clip that `request` asks for.
 
         Args:
-            progress: called with stage, steps done and number of steps.
+            progress: see `keyvid.runtime.stages.Progress`.
             journal: where frames are kept meanwhile; without one they are in memory.
         """
         size = self.bundle.dimensions
@@ -130,6 +130,8 @@ class Pipeline:
             if journal and done:
                 journal.restore(diffusion, size.window_stride)
             for window in windows[done:]:
+                if progress and len(windows) > 1:
+                    progress(WINDOW, window.index, len(windows))
                 diffusion.rng = seeded(request.seed, window.index) if window.index else rng
                 sound = encode_sound(stages, window_mel(stages, inputs.mono, window.start))
                 latents = diffusion.make_window(window, Conditions(image, text, sound))

@@ -15,7 +15,10 @@ from keyvid.engines.engine import Engine, open_graph
 from keyvid.errors import EngineError
 from keyvid.runtime.budget import Budget
 
+# Called with a stage, how many of its steps are done and how many there are; in a clip of several
+# windows also with WINDOW and how many of them are done, before each of them.
 Progress = Callable[[str, int, int], None]
+WINDOW = "window"
 Row = TypeVar("Row")
 
 log = logging.getLogger(__name__)
