@@ -23,7 +23,7 @@ def import_onnxruntime(install: str = "onnxruntime") -> Any:
         EngineError: it cannot be imported; says what to do.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return _import("onnxruntime", install)
+    return import_package("onnxruntime", install)
 
 
 def import_openvino() -> Any:
@@ -36,27 +36,12 @@ def import_openvino() -> Any:
         EngineError: it cannot be imported; says what to do.
     """
     if "openvino" in sys.modules:
-        return _import("openvino")
+        return import_package("openvino")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import fails
     try:
-        return _import("openvino")
+        return import_package("openvino")
     finally:
         del sys.modules["openvino_telemetry"]
-
-
-def import_tensorrt() -> Any:
-    """The tensorrt package, 11 or newer.
-
-    Raises:
-        EngineError: it is missing, older or broken; says what to do.
-    """
-    tensorrt = _import("tensorrt", install="'keyvid[tensorrt]'")
-    if int(tensorrt.__version__.split(".")[0]) < 11:
-        raise EngineError(
-            f"TensorRT {tensorrt.__version__} found, want 11 or newer; "
-            "pip install -U 'keyvid[tensorrt]'"
-        )
-    return tensorrt
 
 
 def import_cudart() -> Any:
@@ -65,21 +50,15 @@ def import_cudart() -> Any:
     Raises:
         EngineError: it cannot be imported; says what to do.
     """
-    return _import("cuda.bindings.runtime", install="'keyvid[tensorrt]'")
+    return import_package("cuda.bindings.runtime", install="cuda-python")
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message that says why, or its type where there is none.
+def import_package(name: str, install: str = "") -> Any:
+    """The module of that name, which comes with the package `install`.
 
-    OpenVINO first says where in its sources it was, and in which phase.
+    Raises:
+        EngineError: it is missing or broken; says what to do.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reasons = [line for line in lines if not _PLACE.match(line)]
-    return (reasons or lines or [type(error).__name__])[0]
-
-
-def _import(name: str, install: str = "") -> Any:
-    """The module of that name, which comes with the package `install`."""
     install = install or name
     try:
         return importlib.import_module(name)
@@ -91,3 +70,13 @@ def _import(name: str, install: str = "") -> Any:
     except Exception as error:  # a broken installation may raise anything
         why = first_line(error)
         raise EngineError(f"its import fails: {why}; install {install} again") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message that says why, or its type where there is none.
+
+    OpenVINO first says where in its sources it was, and in which phase.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if not _PLACE.match(line)]
+    return (reasons or lines or [type(error).__name__])[0]

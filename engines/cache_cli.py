@@ -1,4 +1,4 @@
-"""`keyvid-cache`: the TensorRT engines that were built on this machine.
+"""`keyvid-cache`: TensorRT plans, built before they are needed, listed, trusted and removed.
 
 The cache is imported when it is looked at: its locks exist on POSIX systems only, and the command
 is to say so itself elsewhere.
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyvid.command import CONTEXT, common_options, run_command
+from keyvid.command import CONTEXT, common_options, run_command, say
+from keyvid.engines.plan_options import plan_options
 
 if TYPE_CHECKING:
     from keyvid.engines.plan_cache import Entry
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Folder of the cache [default: ~/.cache/keyvid/plans]",
+    help="Folder of the cache [default: the user's, as ~/.cache/keyvid/plans]",
 )
 
 
@@ -30,10 +31,58 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.group(context_settings=CONTEXT, no_args_is_help=False)
 @common_options
 def _cache() -> None:
-    """Show or remove the TensorRT engines that were built here.
+    """Build, show, trust or remove TensorRT plans, which are graphs compiled for GPUs.
 
-    What is needed again is built again.
+    A plan that is needed and not there is built when its graph is opened.
     """
+
+
+@_cache.command("build")
+@click.argument("bundle", default="tiny")
+@click.option(
+    "--engine",
+    default="tensorrt-rtx",
+    show_default=True,
+    help="tensorrt and tensorrt-streaming build on the GPU, for that; tensorrt-rtx anywhere",
+)
+@click.option("--stage", "stages", multiple=True, help="Stage, repeatable [default: all]")
+@plan_options
+def _build(
+    bundle: str,
+    engine: str,
+    stages: tuple[str, ...],
+    target: str | None,
+    max_memory: int | None,
+    with_plans: bool,
+) -> None:
+    """Build the plans of BUNDLE, each in a process of its own; those that are there stay."""
+    from keyvid.bundle.manifest import Bundle
+    from keyvid.engines.bundled_plans import check_place
+    from keyvid.engines.plans import PlanOptions, build_plans, format_plans
+
+    options = PlanOptions.parse(engine, target, max_memory, with_plans)
+    if with_plans:
+        check_place(bundle)
+    loaded = Bundle.load(bundle)
+    chosen = stages or tuple(loaded.stages)
+    click.echo(format_plans(list(build_plans(loaded, options, chosen, say))))
+
+
+@_cache.command("trust")
+@click.argument("bundle")
+def _trust(bundle: str) -> None:
+    """Trust the plans that lie in BUNDLE, which you or someone you know built elsewhere.
+
+    A plan is native code: it can do all that you can do.
+    """
+    from keyvid.bundle.manifest import Bundle
+    from keyvid.engines.bundled_plans import trust_plans
+    from keyvid.engines.plan_cache import PlanCache
+
+    loaded = Bundle.load(bundle)
+    trust_plans(loaded, PlanCache())
+    for name, plan in (loaded.plans or {}).items():
+        click.echo(f"{name}  {plan.get('kind')} {plan.get('version')} for {plan.get('targets')}")
 
 
 @_cache.command("list")
@@ -65,7 +114,9 @@ def _describe(entry: "Entry | None") -> str:
     if entry is None:
         return "damaged: it will be built again when it is needed"
     known = entry.ingredients
-    what = known.get("file", known.get("kind", "unknown"))
-    on = f"TensorRT {known.get('tensorrt')}, {known.get('gpu')}"
+    what = known.get("file", "")
+    made = f"{known['kind']} {known['version']}" if "version" in known else known.get("kind", "")
+    place = known.get("targets") or known.get("gpu", "")
     build = f", built in {entry.record['seconds']:.0f} s" if "seconds" in entry.record else ""
-    return f"{entry.created}  {entry.bytes / 1e6:8.1f} MB  {what}  {on}{build}"
+    facts = ", ".join(filter(None, [made, place]))
+    return f"{entry.created}  {entry.bytes / 1e6:8.1f} MB  {what}  {facts}{build}"

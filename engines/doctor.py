@@ -15,14 +15,17 @@ from keyvid.bundle.manifest import PACKAGED, Bundle
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_engine
 from keyvid.engines.gpu import find_gpu
+from keyvid.engines.tensorrt_plan import SETTINGS
 from keyvid.engines.verification import format_reports, verify_engine, write_record
 from keyvid.errors import BundleError, EngineError
+from keyvid.folders import cache_folder
 from keyvid.sizes import format_size
 
 _PACKAGES = (
     "keyvid",
     "numpy",
     "tensorrt",
+    "tensorrt-rtx-cu13",
     "cuda-python",
     "onnxruntime-gpu",
     "onnxruntime",
@@ -31,6 +34,10 @@ _PACKAGES = (
     "soundfile",
     "tokenizers",
 )
+_CARDS = {
+    **{name: SETTINGS[name].library.cards for name in ("tensorrt", "tensorrt-rtx")},
+    "cuda": "compute capability 7.5 and newer, as CUDA 13",
+}
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -70,7 +77,7 @@ def _verify(bundle: Bundle, choice: EngineChoice, as_json: bool) -> None:
     """
     click.echo(f"{bundle.name} on {choice.name} ({choice.reason})", err=True)
     reports = list(verify_engine(bundle, choice.name, lambda line: click.echo(line, err=True)))
-    path = write_record(Path.home() / ".cache" / "keyvid" / "engines", bundle, choice, reports)
+    path = write_record(cache_folder("engines"), bundle, choice, reports)
     click.echo(path.read_text() if as_json else format_reports(reports))
     click.echo(f"written to {path}", err=True)
     if failed := [report.graph for report in reports if not report.passed]:
@@ -90,6 +97,7 @@ def examine() -> dict[str, Any]:
         "versions": _versions(),
         "device": _device(),
         "engines": [asdict(probe_engine(name)) for name in ENGINES],
+        "cards": _CARDS,
         "auto": auto,
         "bundles": [_bundle(name) for name in PACKAGED],
     }
@@ -110,6 +118,7 @@ def format_table(findings: dict[str, Any]) -> str:
             *((engine["name"], _state(engine)) for engine in findings["engines"]),
             ("auto", f"{auto['name'] or 'none'} ({auto['reason']})"),
         ],
+        "cards that engines are for": list(findings["cards"].items()),
         "bundles": [(bundle["name"], _state(bundle)) for bundle in findings["bundles"]],
     }
     lines = []

@@ -26,6 +26,7 @@ from secrets import token_hex
 
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import EngineError
+from keyvid.folders import cache_folder
 
 SCHEMA = 1
 _PLAN = "plan"
@@ -38,7 +39,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 def default_folder() -> Path:
     """Where plans are kept if nothing else is said."""
-    return Path.home() / ".cache" / "keyvid" / "plans"
+    return cache_folder("plans")
 
 
 def key_of(ingredients: dict[str, str]) -> str:
@@ -123,14 +124,18 @@ class PlanCache:
                 return plan
             return self._make(ingredients, lambda path: make(path, lock))
 
-    def put(self, ingredients: dict[str, str], content: bytes) -> None:
-        """Keep `content` as the plan of these ingredients, in place of what is there."""
+    def put(self, ingredients: dict[str, str], content: bytes, *, wait: bool = True) -> None:
+        """Keep `content` as the plan of these ingredients, in place of what is there.
+
+        Raises:
+            EngineError: a plan is being made, and `wait` is false.
+        """
 
         def write(path: Path) -> dict[str, float]:
             path.write_bytes(content)
             return {}
 
-        with self._locked():
+        with self._locked(wait=wait):
             self._make(ingredients, write)
 
     def discard(self, ingredients: dict[str, str]) -> None:

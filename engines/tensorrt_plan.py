@@ -1,32 +1,31 @@
-"""The TensorRT plan of a graph for this GPU: from the cache, or built in a process of its own."""
+"""The TensorRT plan of a graph: found in the cache, or built there."""
 
-import contextlib
 import json
 import logging
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
 
 from keyvid.bundle.external_data import external_files
 from keyvid.bundle.files import known_sha256
-from keyvid.engines.backend import import_tensorrt
-from keyvid.engines.gpu import find_gpu, free_bytes
+from keyvid.engines.gpu import Gpu, find_gpu, free_bytes
 from keyvid.engines.plan_cache import PlanCache, key_of
 from keyvid.engines.tensorrt_builder import BuildRequest
+from keyvid.engines.tensorrt_library import TENSORRT, TENSORRT_RTX, Library
+from keyvid.engines.tensorrt_process import Progress, run_builder
 from keyvid.errors import EngineError
 
-BUILDER_VERSION = 1  # a change in how plans are built makes old ones stale
+BUILDER_VERSION = 2  # a change in how plans are built makes old ones stale
 
 _WORKSPACE_BYTES = 8 << 30
 _MIN_WORKSPACE_BYTES = 256 << 20
-_BUILDER = [sys.executable, "-P", "-m", "keyvid.engines.tensorrt_builder"]
+_TIMINGS = "timings"
+_TARGETS = "targets"
+_ADVICE = "close other programs, or take --engine cuda"
 
-Progress = Callable[[str, int, int], None]
+Ingredients = dict[str, str]
+Make = Callable[[Path, int], dict[str, float]]
 log = logging.getLogger(__name__)
 
 
@@ -35,103 +34,182 @@ class BuildSettings:
     """How plans are built.
 
     Attributes:
+        library: whose plans.
         optimization_level: 0 (fast build) to 5 (fast engine).
         weight_streaming: weights may stay on the host, for a GPU that cannot hold them.
     """
 
+    library: Library
     optimization_level: int = 3
     weight_streaming: bool = False
 
 
-def load_plan(
-    graph: Path,
-    settings: BuildSettings,
-    cache: PlanCache,
-    progress: Progress | None = None,
-) -> bytes:
-    """The plan of the ONNX file at the absolute path `graph` for this GPU.
+# Engine -> how its plans are built.
+SETTINGS = {
+    "tensorrt": BuildSettings(TENSORRT),
+    "tensorrt-rtx": BuildSettings(TENSORRT_RTX),
+    "tensorrt-streaming": BuildSettings(TENSORRT, weight_streaming=True),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, and all that it depends on."""
+
+    ingredients: Ingredients
+    content: bytes
+
+
+def describe(graph: Path, settings: BuildSettings, targets: tuple[str, ...] = ()) -> Ingredients:
+    """All that a plan depends on: the ingredients of its key. Shapes and types lie in the graph.
 
     Args:
-        progress: called with phase, steps done and steps in all while a plan is built.
-
-    Raises:
-        EngineError: it cannot be built; says why.
+        graph: absolute path of an ONNX file.
+        targets: GPUs, where the library builds for GPUs that are elsewhere; else it is this one.
     """
-    ingredients = describe(graph, settings)
-    timing_key = _timing_ingredients(ingredients)
-    timings = cache.get(timing_key) or b""
-    new_timings = b""
-
-    def make(path: Path, lock: int) -> dict[str, float]:
-        nonlocal new_timings
-        log.warning("%s: building a TensorRT engine; it takes minutes, once", graph.name)
-        timing_cache = path.with_name("timings")
-        timing_cache.write_bytes(timings)
-        try:
-            record = _build(graph, path, timing_cache, settings, lock, progress or _log_progress)
-            new_timings = timing_cache.read_bytes()
-        finally:
-            timing_cache.unlink(missing_ok=True)
-        return record
-
-    plan = cache.get_or_make(ingredients, make)
-    if new_timings:
-        cache.put(timing_key, new_timings)
-    return plan
-
-
-def describe(graph: Path, settings: BuildSettings) -> dict[str, str]:
-    """All that a plan depends on: the ingredients of its key. Shapes and types lie in the graph."""
+    library = settings.library
     names = sorted(external_files(graph))
-    gpu = find_gpu()
+    chosen = {
+        "optimization_level": settings.optimization_level,
+        "weight_streaming": settings.weight_streaming,
+    }
     return {
-        "kind": "tensorrt plan",
+        "kind": f"{library.title} plan",
         "file": graph.name,
         "graph": known_sha256(graph),
         "weights": key_of({name: known_sha256(graph.with_name(name)) for name in names}),
-        "tensorrt": str(import_tensorrt().__version__),
+        "version": str(library.load().__version__),
+        "settings": json.dumps(chosen),
+        "builder": str(BUILDER_VERSION),
+        **({_TARGETS: ",".join(targets)} if library.builds_ahead else describe_gpu(find_gpu())),
+    }
+
+
+def describe_gpu(gpu: Gpu) -> Ingredients:
+    """What kernels that were chosen or compiled on a GPU depend on."""
+    return {
         "gpu": gpu.name,
         "gpu_bytes": str(gpu.memory_bytes),
         "compute_capability": gpu.compute_capability,
         "driver": gpu.driver,
         "cuda": gpu.cuda,
-        "settings": json.dumps(asdict(settings), sort_keys=True),
-        "builder": str(BUILDER_VERSION),
     }
 
 
-def _timing_ingredients(plan: dict[str, str]) -> dict[str, str]:
-    """Key of the kernel timings: those of one device serve all graphs."""
-    device = ("tensorrt", "gpu", "gpu_bytes", "compute_capability", "driver", "cuda")
-    return {"kind": "tensorrt timings", **{name: plan[name] for name in device}}
+def targets_of(ingredients: Ingredients) -> tuple[str, ...]:
+    """The GPUs that a plan was built for ahead of time; none where it was built on its GPU."""
+    text = ingredients.get(_TARGETS, "")
+    return tuple(text.split(",")) if text else ()
+
+
+def find_fitting(
+    plans: list[Ingredients], graph: Path, settings: BuildSettings, gpu: Gpu
+) -> Ingredients | None:
+    """The one of `plans` that is of this graph and for this GPU, for the fewest others as well."""
+    wanted = describe(graph, settings)
+    fitting = [
+        plan
+        for plan in plans
+        if wanted | {_TARGETS: plan.get(_TARGETS, "")} == plan
+        and settings.library.fits(targets_of(plan), gpu)
+    ]
+    return min(fitting, key=lambda plan: len(plan[_TARGETS]), default=None)
+
+
+def find_plan(graph: Path, settings: BuildSettings, cache: PlanCache, gpu: Gpu) -> Plan | None:
+    """The plan in the cache of the ONNX file at the absolute path `graph` for this GPU."""
+    if settings.library.builds_ahead:
+        plans = [entry.ingredients for _, entry in cache.entries() if entry]
+        ingredients = find_fitting(plans, graph, settings, gpu)
+    else:
+        ingredients = describe(graph, settings)
+    content = cache.get(ingredients) if ingredients else None
+    return Plan(ingredients, content) if ingredients and content is not None else None
+
+
+def build_plan(
+    graph: Path,
+    settings: BuildSettings,
+    cache: PlanCache,
+    targets: tuple[str, ...] = (),
+    memory_bytes: int | None = None,
+    progress: Progress = lambda _: None,
+) -> Plan:
+    """The plan of the ONNX file at the absolute path `graph`, built if the cache has none.
+
+    Args:
+        targets: GPUs, where the library builds ahead of time; else it is for this machine's.
+        memory_bytes: what the build may take on this machine.
+        progress: called with a line now and then while a plan is built.
+
+    Raises:
+        EngineError: it cannot be built; says why.
+    """
+    library = settings.library
+    ingredients = describe(graph, settings, targets)
+
+    def make(path: Path, lock: int) -> dict[str, float]:
+        log.warning("%s: building its %s plan; it takes minutes, once", graph.name, library.title)
+        request = BuildRequest(
+            library=library.module,
+            graph=str(graph),
+            plan=str(path),
+            optimization_level=settings.optimization_level,
+            weight_streaming=settings.weight_streaming,
+            targets=targets,
+            timing_cache=str(path.with_name(_TIMINGS)),
+            workspace_bytes=None,
+            memory_bytes=memory_bytes,
+            parent=os.getpid(),
+        )
+        if library.builds_ahead:
+            return _build(request, [None], lock, progress)
+        return _build(request, [*_workspace_limits()], lock, progress)
+
+    if library.builds_ahead:
+        return Plan(ingredients, cache.get_or_make(ingredients, make))
+    return Plan(ingredients, _get_or_make_timed(cache, ingredients, make))
+
+
+def _get_or_make_timed(cache: PlanCache, ingredients: Ingredients, make: Make) -> bytes:
+    """`cache.get_or_make` with the kernel timings of earlier builds, which serve all graphs."""
+    device = ("version", "gpu", "gpu_bytes", "compute_capability", "driver", "cuda")
+    timing_key = {"kind": "kernel timings", **{name: ingredients[name] for name in device}}
+    timings, new_timings = cache.get(timing_key) or b"", b""
+
+    def make_timed(path: Path, lock: int) -> dict[str, float]:
+        nonlocal new_timings
+        file = path.with_name(_TIMINGS)
+        file.write_bytes(timings)
+        try:
+            record = make(path, lock)
+            new_timings = file.read_bytes()
+        finally:
+            file.unlink(missing_ok=True)
+        return record
+
+    content = cache.get_or_make(ingredients, make_timed)
+    if new_timings:
+        cache.put(timing_key, new_timings)
+    return content
 
 
 def _build(
-    graph: Path,
-    plan: Path,
-    timing_cache: Path,
-    settings: BuildSettings,
-    lock: int,
-    progress: Progress,
+    request: BuildRequest, limits: list[int | None], lock: int, progress: Progress
 ) -> dict[str, float]:
-    """Write the plan, with less workspace after each failure that it may help against."""
-    failures: list[str] = []
-    for limit in _workspace_limits():
-        request = BuildRequest(
-            str(graph), str(plan), str(timing_cache), limit, parent=os.getpid(), **asdict(settings)
-        )
-        outcome = _run_builder(request, lock, progress)
+    """Write the plan, with the next limit of workspace after each failure that it may help."""
+    name, failures = Path(request.graph).name, []
+    for limit in limits:
+        outcome = run_builder(replace(request, workspace_bytes=limit), lock, progress)
         if "record" in outcome:
             record: dict[str, float] = outcome["record"]
             return record
-        failures.append(f"with {limit >> 20} MiB of workspace: {outcome['failure']}")
+        workspace = f"with {limit >> 20} MiB of workspace: " if limit else ""
+        failures.append(f"{workspace}{outcome['failure']}")
         if not outcome["again"]:
-            raise EngineError(f"{graph.name}: {outcome['failure']}")
-        log.warning("%s: %s", graph.name, failures[-1])
-    raise EngineError(
-        f"{graph.name}: no TensorRT engine could be built: {'; '.join(failures)}; "
-        "close other programs that use the GPU, or take --engine cuda"
-    )
+            raise EngineError(f"{name}: {outcome['failure']}")
+        log.warning("%s: %s", name, failures[-1])
+    raise EngineError(f"{name}: {'; '.join(failures)}; {_ADVICE}")
 
 
 def _workspace_limits() -> Iterator[int]:
@@ -140,56 +218,3 @@ def _workspace_limits() -> Iterator[int]:
     while limit >= _MIN_WORKSPACE_BYTES:
         yield limit
         limit //= 4
-
-
-def _run_builder(request: BuildRequest, lock: int, progress: Progress) -> dict[str, Any]:
-    """The last message of a builder process, a failure if it ended without one.
-
-    It inherits the lock, so that no other build begins while it lives, whatever becomes of us.
-    """
-    outcome: dict[str, Any] = {}
-    with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(
-            _BUILDER,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=messages,
-            pass_fds=(lock,),
-            text=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            with contextlib.suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(json.dumps(asdict(request)))
-            for line in process.stdout:
-                message = json.loads(line)
-                if "phase" in message:
-                    progress(message["phase"], message["done"], message["total"])
-                else:
-                    outcome = message
-            code = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        said = _last_line(messages)
-    if "record" in outcome and code == 0:
-        return outcome
-    if "failure" not in outcome:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        outcome = {"failure": f"the builder {how}", "again": code < 0}
-    outcome["failure"] += f" ({said})" if said else ""
-    return outcome
-
-
-def _last_line(messages: IO[bytes]) -> str:
-    """The last line that the builder wrote to stderr, 300 characters at most."""
-    messages.seek(0)
-    lines = messages.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][-300:] if lines else ""
-
-
-def _log_progress(phase: str, done: int, total: int) -> None:
-    if done in (0, total):
-        log.info("%s: %d of %d", phase, done, total)

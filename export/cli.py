@@ -13,7 +13,7 @@ import click
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Precision
 from keyvid.command import CONTEXT, common_options, run_command
-from keyvid.engines.engine import choose_engine
+from keyvid.engines.plan_options import plan_options
 from keyvid.errors import SettingsError
 from keyvid.sizes import format_size
 
@@ -69,7 +69,10 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
 )
-@click.option("--engine", help="Build its plans for this GPU, too: tensorrt or tensorrt-streaming")
+@click.option(
+    "--engine", help="Build its plans as well: tensorrt-rtx, tensorrt or tensorrt-streaming"
+)
+@plan_options
 @common_options
 def _export(
     stages: tuple[str, ...],
@@ -81,18 +84,23 @@ def _export(
     out: Path | None,
     verify: bool,
     engine: str | None,
+    target: str | None,
+    max_memory: int | None,
+    with_plans: bool,
     **released: Path | None,
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
 
     A bundle that is already at --out keeps the stages that are not exported; after a failure it is
-    as it was.
+    as it was. For the plans of a bundle that is there, see keyvid-cache build.
     """
-    from keyvid.engines.plans import PLAN_ENGINES, build_plans, format_plans
+    from keyvid.engines.plans import PlanOptions, build_plans, format_plans
 
+    plans = None
     if engine:  # before an export that would be in vain
-        _check_names("engine", [engine], PLAN_ENGINES)
-        choose_engine(engine)
+        plans = PlanOptions.parse(engine, target, max_memory, with_plans)
+    elif target or max_memory or with_plans:
+        raise SettingsError("--target, --max-memory and --with-plans go with --engine tensorrt-rtx")
     try:
         from keyvid.export.build import build_bundle
         from keyvid.export.inputs import open_source
@@ -118,8 +126,8 @@ def _export(
         source, out, chosen, precision=precision, verify=verify, progress=progress
     )
     click.echo(format_table(reports))
-    if engine:
-        click.echo(format_plans(list(build_plans(Bundle.load(out), engine, chosen, progress))))
+    if plans:
+        click.echo(format_plans(list(build_plans(Bundle.load(out), plans, chosen, progress))))
     click.echo(out)
 
 

@@ -15,6 +15,7 @@ from huggingface_hub.file_download import http_get
 from keyvid.bundle.files import known_sha256
 from keyvid.errors import BundleError, SettingsError
 from keyvid.export.source import Source
+from keyvid.folders import cache_folder
 from keyvid_ref.presets import Preset
 
 # Repository and file; the localizer and ImageBind have to be fetched by hand.
@@ -46,7 +47,7 @@ def open_from_hub(preset: Preset, given: Mapping[str, Path], stages: Sequence[st
 
 def default_folder() -> Path:
     """Where downloads are kept."""
-    return Path.home() / ".cache" / "keyvid" / "released"
+    return cache_folder("released")
 
 
 def fetch(name: str) -> Path:

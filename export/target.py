@@ -20,7 +20,7 @@ from keyvid.errors import BundleError, KeyvidError, SettingsError
 from keyvid.export.source import TOKENIZER, Source, parts
 from keyvid.export.stages import STAGES
 
-_BUNDLE_SUFFIXES = {".json", ".onnx", ".safetensors"}
+_BUNDLE_SUFFIXES = {".json", ".onnx", ".plan", ".safetensors"}
 _PROGRESS = "progress.json"
 
 log = logging.getLogger(__name__)

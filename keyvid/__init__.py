@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keyvid.errors import KeyvidError
-    from keyvid.runtime.clip import Clip
-    from keyvid.runtime.pipeline import Pipeline
+    from keyvid.runtime.pipeline import Clip, Pipeline
     from keyvid.sampling import Settings
 
 __all__ = ["Clip", "KeyvidError", "Pipeline", "Settings", "__version__"]
 
 _HOMES = {
-    "Clip": "keyvid.runtime.clip",
+    "Clip": "keyvid.runtime.pipeline",
     "KeyvidError": "keyvid.errors",
     "Pipeline": "keyvid.runtime.pipeline",
     "Settings": "keyvid.sampling",

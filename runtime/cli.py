@@ -21,8 +21,7 @@ from keyvid.sampling import settings_from
 from keyvid.sizes import parse_size
 
 if TYPE_CHECKING:
-    from keyvid.runtime.clip import Clip
-    from keyvid.runtime.pipeline import Pipeline
+    from keyvid.runtime.pipeline import Clip, Pipeline
 
 _DEFAULT_BUNDLE = "tiny"
 _MOST_THREADS = 1024

@@ -45,6 +45,7 @@ class Manifest:
         makers: versions of the programs that made it.
         stages, files: by name.
         sources: the files that its weights were read from, by what they are, if known.
+        plans: what plans, native code for GPUs, depend on, by file; None for a bundle without any.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Manifest:
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
     sources: dict[str, FileSpec] | None = None
+    plans: dict[str, dict[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +149,12 @@ def find_bundle(bundle: str | PathLike[str]) -> Path:
 
 
 def write_manifest(folder: Path, bundle: Bundle) -> None:
-    """Write `bundle.json` into `folder`; `bundle.path` is not part of it."""
+    """Write `bundle.json` into `folder`, whole or not at all; `bundle.path` is not part of it."""
     content = {"schema": SCHEMA, **asdict(bundle)}
     del content["path"]
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    new = folder / f".{MANIFEST}"
+    new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(new, folder / MANIFEST)
 
 
 def _parse(path: Path, content: Any) -> Bundle:
@@ -173,6 +177,8 @@ def _parse(path: Path, content: Any) -> Bundle:
             raise ValueError(f"file name {name!r:.60} is not a plain name inside the folder")
         if not _SHA256.fullmatch(spec.sha256):
             raise ValueError(f"files.{name}.sha256 is {spec.sha256!r:.40}, want 64 hex digits")
+    if unknown := (bundle.plans or {}).keys() - bundle.files.keys():
+        raise ValueError(f"plans names {min(unknown)!r:.60}, which is not among files")
     for name, stage in bundle.stages.items():
         if not stage.graphs:
             raise ValueError(f"stages.{name} has no graphs")

@@ -32,6 +32,12 @@ def test_table_has_a_line_for_each_engine() -> None:
         assert name in starts
 
 
+def test_cards_are_named_where_none_is() -> None:
+    table = CliRunner().invoke(doctor._doctor).stdout.splitlines()
+    (rtx,) = (line for line in table if line.startswith("  tensorrt-rtx  ") and "8.9" in line)
+    assert "not 9.0 (H100, H200)" in rtx
+
+
 def test_reasons_and_exit_code_without_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose() -> None:
         raise EngineError("no engine can be used")

@@ -196,8 +196,8 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_order_of_auto() -> None:
-    order = ["tensorrt", "cuda", "openvino", "onnxruntime"]
-    assert list(ENGINES)[:4] == order
+    order = ["tensorrt", "tensorrt-rtx", "cuda", "openvino", "onnxruntime"]
+    assert list(ENGINES)[:5] == order
 
 
 def test_auto_prefers_bfloat16_for_large_models(

@@ -6,9 +6,9 @@ import pytest
 
 from keyvid.bundle.files import sha256_of
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.plans import PlanReport
 from keyvid.export.cli import main
 from keyvid.export.hub import RELEASED
+from tests.engines.rtx import needs_rtx
 
 
 @pytest.fixture
@@ -76,7 +76,11 @@ def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, smal
         (["--preset", "huge"], "unknown preset 'huge'; valid: keyvid-512, tiny"),
         (["--weights", "nowhere"], "nowhere: no such folder"),
         (["--weights", "."], "safetensors: no such file"),
-        (["--engine", "cuda"], "unknown engine 'cuda'; valid: tensorrt, tensorrt-streaming"),
+        (
+            ["--engine", "cuda"],
+            "unknown engine 'cuda'; valid: tensorrt, tensorrt-rtx, tensorrt-str",
+        ),
+        (["--target", "sm89"], "--max-memory and --with-plans go with --engine tensorrt-rtx"),
         (["--precision", "int8"], "'int8' is not one of 'fp32', 'fp16'"),
         (["--random-weights", "0", "--out", "no/such"], "no: no such folder; create it"),
         (["--random-weights", "0", "--weights", "."], "--weights and --random-weights exclude"),
@@ -108,25 +112,19 @@ def test_plans_are_refused_before_anything_is_exported(tmp_path, capsys, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_rtx
 def test_plans_of_what_was_exported_are_built(tmp_path, capsys, monkeypatch, small_preset):
-    built = []
-
-    def build_plans(bundle, engine, stages, progress):
-        built.append((bundle.path, engine, list(stages)))
-        record = {"seconds": 81.6, "host_bytes": 3 << 30, "gpu_bytes": 2 << 30}
-        yield PlanReport("localizer.onnx", 2_500_000, record)
-
-    monkeypatch.setattr("keyvid.export.cli.choose_engine", lambda name: None)
-    monkeypatch.setattr("keyvid.engines.plans.build_plans", build_plans)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out = tmp_path / "bundle"
     code, stdout, _ = run(
         capsys, "--random-weights", 3, "--stage", "localizer", "--no-verify",
-        "--engine", "tensorrt", "--out", out,
+        "--precision", "fp16", "--engine", "tensorrt-rtx", "--target", "sm86,sm89", "--with-plans",
+        "--out", out,
     )  # fmt: skip
     assert code == 0
-    assert built == [(out, "tensorrt", ["localizer"])]
-    row = next(line for line in stdout.splitlines() if line.startswith("localizer.onnx"))
-    assert " ".join(row.split()) == "localizer.onnx 2.5 MB 81.6 s 3072 MiB 2048 MiB"
+    (plan,) = (Bundle.load(out).plans or {}).values()
+    assert (plan["file"], plan["targets"]) == ("localizer.onnx", "sm86,sm89")
+    assert any(line.startswith("localizer.onnx ") for line in stdout.splitlines())
 
 
 def test_a_failed_verification_exits_with_2(tmp_path, capsys, monkeypatch, small_preset):

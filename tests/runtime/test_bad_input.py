@@ -133,7 +133,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
 OPTIONS: dict[str, tuple[list[str], str]] = {
     "engine": (
         ["--engine", "gpu"],
-        "unknown engine 'gpu'; valid are auto, tensorrt, cuda, openvino, onnxrun",
+        "unknown engine 'gpu'; valid are auto, tensorrt, tensorrt-rtx, cuda, op",
     ),
     "bundle": (["--bundle", "nowhere"], "nowhere: no such folder; .*a packaged bundle: tiny"),
     "bundle file": (["--bundle", "sound.wav"], r"sound\.wav: is no folder"),

@@ -1,31 +1,26 @@
-"""Stands in for `tensorrt`: builds and runs the graph of `Affine` and nothing else.
+"""Stands in for `tensorrt` and `tensorrt_rtx` where a plan runs, which takes a GPU.
 
-It behaves as TensorRT's documentation says, has no name that the real one lacks, and knows the
-ways to fail that the environment variable FAKE_TENSORRT names in JSON:
+A plan of it is JSON that names the graph of `Affine`, the only one that it can run. It behaves as
+the documentation says, has no name that the real ones lack, and knows the ways to fail that the
+environment variable FAKE_TENSORRT names in JSON:
 
-    errors: what the parser finds        most: workspace that it can build with, in bytes
-    signal: of which the builder dies    hold: seconds that a build takes
     refuse: how many plans               no_context, no_start: what fails when it runs
-    free: GPU memory in bytes            log: file that calls of the builder are written to
+    free: GPU memory in bytes            stale: kernels of another driver
 """
 
 import json
 import os
-import sys
-import time
-import weakref
 from enum import Enum
 
 import numpy as np
 
 from cuda.bindings import runtime as cudart
 
-__version__ = os.environ.get("FAKE_TENSORRT_VERSION", "11.1.0")
+__version__ = {"tensorrt": "11.1.0", "tensorrt_rtx": "1.7.1.116"}[__name__]
 
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT64"])
 TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
-MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
-BuilderFlag = Enum("BuilderFlag", ["TF32", "WEIGHT_STREAMING"])
+CudaGraphStrategy = Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
 TENSORS = {
     "x": (DataType.FLOAT, (2, 64)),
     "bias": (DataType.FLOAT, (1, 32)),
@@ -38,148 +33,43 @@ def _options():
     return json.loads(os.environ.get("FAKE_TENSORRT", "{}"))
 
 
-def _log(event, *details):
-    if path := _options().get("log"):
-        with open(path, "a") as file:
-            file.write(json.dumps([event, *details]) + "\n")
+class ILogger:
+    Severity = Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
 
-
-class Logger:
-    pass
-
-
-class ITensor:
-    def __init__(self, name):
-        self.name = name
-        self.shape = TENSORS[name][1]
-
-
-class INetworkDefinition:
-    num_inputs = 3
-
-    def get_input(self, index):
-        return ITensor(list(TENSORS)[index])
-
-
-class ParserError:
-    def __init__(self, text):
-        self._text = text
-
-    def node(self):
-        return 3
-
-    def node_name(self):
-        return "norm"
-
-    def node_operator(self):
-        return "Det"
-
-    def desc(self):
-        return self._text
-
-
-class OnnxParser:
-    def __init__(self, network, logger):
-        self._network = network
-        self._errors = _options().get("errors", [])
-
-    @property
-    def num_errors(self):
-        return len(self._errors)
-
-    def get_error(self, index):
-        return ParserError(self._errors[index])
-
-    def parse_from_file(self, path):
-        assert os.path.isabs(path)
-        assert os.path.exists(path)
-        self._network._graph = path
-        self._network._parser = weakref.ref(self)  # it owns the weights
-        print("[TRT] something on stdout", flush=True)
-        return not self._errors
-
-
-class IHostMemory(bytes):
-    pass
-
-
-class ITimingCache:
-    def __init__(self, content):
-        self._content = content
-
-    def serialize(self):
-        return IHostMemory(self._content + b"timed ")
-
-
-class IBuilderConfig:
-    builder_optimization_level = None
-    progress_monitor = None
-
-    def __init__(self):
-        self._timings = None
-
-    def set_memory_pool_limit(self, pool, limit):
-        assert pool is MemoryPoolType.WORKSPACE
-        self._limit = limit
-
-    def set_flag(self, flag):
-        _log("set_flag", flag.name)
-
-    def clear_flag(self, flag):
-        _log("clear_flag", flag.name)
-
-    def create_timing_cache(self, content):
-        _log("timing_cache", content.decode())
-        return ITimingCache(content)
-
-    def set_timing_cache(self, timing_cache, ignore_mismatch):
-        assert ignore_mismatch is False
-        self._timings = timing_cache
-
-    def get_timing_cache(self):
-        return self._timings
-
-
-class IProgressMonitor:
     def __init__(self):
         self._initialised = True
 
 
-class Builder:
-    def __init__(self, logger):
-        assert isinstance(logger, Logger)
+class IRuntimeCache:
+    def __init__(self):
+        self._content = b""
 
-    def create_network(self, flags):
-        assert flags == 0
-        return INetworkDefinition()
+    def deserialize(self, blob):
+        if _options().get("stale"):
+            return False
+        self._content = blob
+        return True
 
-    def create_builder_config(self):
-        return IBuilderConfig()
+    def serialize(self):
+        return self._content
 
-    def build_serialized_network(self, network, config):
-        assert network._parser() is not None
-        assert config.progress_monitor._initialised
-        assert "torch" not in sys.modules
-        _log("build", config._limit, config.builder_optimization_level)
-        options = _options()
-        monitor = config.progress_monitor
-        monitor.phase_start("Building", None, 3)
-        for step in range(3):
-            time.sleep(options.get("hold", 0) / 3)
-            if not monitor.step_complete("Building", step):
-                _log("cancelled")
-                return None
-        monitor.phase_finish("Building")
-        if "signal" in options:
-            os.kill(os.getpid(), options["signal"])
-        if config._limit > options.get("most", 1 << 40):
-            return None
-        return IHostMemory(json.dumps({"graph": network._graph}).encode())
+
+class IRuntimeConfig:
+    cuda_graph_strategy = CudaGraphStrategy.DISABLED
+    _cache = None
+
+    def create_runtime_cache(self):
+        return IRuntimeCache()
+
+    def set_runtime_cache(self, cache):
+        self._cache = cache
+        return True
 
 
 class IExecutionContext:
-    def __init__(self, weight):
+    def __init__(self, weight, config):
         self._weight = weight
+        self._config = config
         self._addresses = {}
 
     def set_tensor_address(self, name, address):
@@ -191,6 +81,11 @@ class IExecutionContext:
             return False
         assert self._addresses.keys() == TENSORS.keys()
         cudart.calls.append("execute_async_v3")
+        if self._config:
+            cudart.calls.append(self._config.cuda_graph_strategy.name)
+            if b"kernel" not in self._config._cache._content:
+                cudart.calls.append("compile")
+                self._config._cache._content += b"kernel"
         cudart.submit(stream, self._compute)
         return True
 
@@ -212,8 +107,13 @@ class ICudaEngine:
     def __init__(self, weight):
         self._weight = weight
 
-    def create_execution_context(self):
-        return None if "no_context" in _options() else IExecutionContext(self._weight)
+    def create_execution_context(self, runtime_config=None):
+        if "no_context" in _options():
+            return None
+        return IExecutionContext(self._weight, runtime_config)
+
+    def create_runtime_config(self):
+        return IRuntimeConfig()
 
     def get_tensor_name(self, index):
         return list(TENSORS)[index]
@@ -230,13 +130,15 @@ class ICudaEngine:
 
 class Runtime:
     def __init__(self, logger):
-        assert isinstance(logger, Logger)
+        assert logger._initialised
+        self._logger = logger
 
     def deserialize_cuda_engine(self, plan):
         if _options().get("refuse", 0) > 0:
             options = _options()
             options["refuse"] -= 1
             os.environ["FAKE_TENSORRT"] = json.dumps(options)
+            self._logger.log(ILogger.Severity.ERROR, "made by\nanother version")
             return None
         graph = json.loads(plan)["graph"]
         path = os.path.join(os.path.dirname(graph), "affine.safetensors")
