@@ -71,9 +71,7 @@ def run_cases(cases: str) -> None:
         assert worker.stderr
         noise = worker.stderr.read()
     assert not wrong, "\n".join(wrong)
-    assert "peak" in said, (
-        f"{kind}: the process ended with {worker.returncode} after {said}: {noise}"
-    )
+    assert "peak" in said, f"ended with {worker.returncode} after {said}: {noise}"
     assert not noise
     assert said["peak"] <= MOST_MEMORY
 

@@ -25,6 +25,7 @@ from keyvid.errors import KeyvidError
 from keyvid.runtime.picture import load_image
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.sound import load_sound, read_sound, sound_duration, to_mono
+from keyvid.runtime.sources import silent_stderr
 from tests.mutation.damage import damaged
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -89,7 +90,8 @@ def _picture(rng: random.Random) -> bytes:
         image = portrait.convert("RGB").resize((rng.choice((1, 60, 200)), rng.choice((1, 90))))
     buffer = io.BytesIO()
     try:
-        image.convert(rng.choice(_MODES)).save(buffer, form, **options)
+        with silent_stderr():
+            image.convert(rng.choice(_MODES)).save(buffer, form, **options)
     except (OSError, KeyError, ValueError):  # not every format has every mode
         image.save(buffer, form, **options)
     return buffer.getvalue()
