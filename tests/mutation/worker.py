@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -197,7 +198,9 @@ def main(*cases: str) -> None:
     for kind, first, count in zip(cases[::3], cases[1::3], cases[2::3], strict=True):
         for seed in range(int(first), int(first) + int(count)):
             _say(begun=f"{kind} {seed}")
-            _say(done=f"{kind} {seed}", wrong=attempt(kind, seed))
+            began = time.process_time()
+            wrong = attempt(kind, seed)
+            _say(done=f"{kind} {seed}", wrong=wrong, cpu_seconds=time.process_time() - began)
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     _say(peak=next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0))
