@@ -150,40 +150,34 @@ def test_time_of_a_part_is_shared_by_its_phases(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(trained: Path, tmp_path: Path) -> None:
-    """Killed while the interpolator trains; started again, it ends as one that was not."""
-    for path in (*trained.glob("*.safetensors"), *trained.glob("clips/*/*")):
-        if path.stem != "interpolator":
-            copy = tmp_path / path.relative_to(trained)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    run = _run(tmp_path, steps=float("inf"), seconds=60.0)
-    process = SpawnProcess(target=train.train, args=(run, ["interpolator"], 1))
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Killed once a checkpoint lies there; started again, it takes the step that is left."""
+    run = _run(tmp_path, steps=1e9, seconds=1e9)
+    train.train(run, ["draw"], jobs=1)
+    process = SpawnProcess(target=train.train, args=(run, ["localizer"], 1))
     process.start()
-    checkpoint = tmp_path / "interpolator_runs.checkpoint"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.kill()
-    process.join()
+    checkpoint = tmp_path / "localizer.checkpoint"
+    try:
+        while not checkpoint.exists():
+            assert process.is_alive()
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.join()
     done = torch.load(checkpoint, weights_only=True)
     assert done["num_steps"] > 2
-    assert not (tmp_path / "interpolator.safetensors").exists()
-    train.train(replace(run, steps=done["num_steps"] + 1, seconds=1e6), ["interpolator"], 1)
-    ended = torch.load(checkpoint, weights_only=True)
-    assert ended["num_steps"] == done["num_steps"] + 1
-    assert (tmp_path / "interpolator.safetensors").exists()
+    assert not run.is_finished("localizer")
+    train.train(replace(run, steps=done["num_steps"] + 1), ["localizer"], jobs=1)
+    assert torch.load(checkpoint, weights_only=True)["num_steps"] == done["num_steps"] + 1
+    assert run.is_finished("localizer")
 
 
 @pytest.mark.slow
-def test_parts_train_side_by_side_and_stop_together(trained: Path, tmp_path: Path) -> None:
+def test_parts_train_side_by_side_and_stop_together(tmp_path: Path) -> None:
     run = _run(tmp_path)
     train.train(run, ["draw", "audio_encoder", "localizer"], jobs=3)
     assert run.is_finished("audio_encoder")
     assert run.is_finished("localizer")
     (tmp_path / "generator.safetensors").write_bytes(b"no weights")
-    start = time.monotonic()
     with pytest.raises(ClickException, match="part interpolator failed"):
         train.train(run, ["encode", "interpolator"], jobs=2)  # encode waits for an autoencoder
-    assert time.monotonic() - start < 120
