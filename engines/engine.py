@@ -65,6 +65,10 @@ class Engine:
             self._bound[name] = np.array(self._checked(name, value))
             self._runner.set_input(name, self._bound[name])
 
+    def unbind(self) -> None:
+        """Forget what was bound: as the engine was when it was opened."""
+        self._bound.clear()
+
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for `inputs` and those that were bound.
 
@@ -181,17 +185,32 @@ def open_engine(
     Args:
         engine: "auto" or a name in `ENGINES`.
         branches, temporal: which graph of the stage, where it has several.
+        threads: as for `open_graph`.
+
+    Raises:
+        BundleError: there is no such graph; and as `open_graph`.
+        EngineError: the engine cannot be used, or cannot load the graph.
+    """
+    graph = bundle.graph(stage, branches=branches, temporal=temporal)
+    return open_graph(bundle, stage, graph, choose_engine(engine, bundle).name, threads)
+
+
+def open_graph(
+    bundle: Bundle, stage: str, graph: GraphSpec, name: str, threads: int | None = None
+) -> Engine:
+    """A graph of a stage of `bundle` made callable by an engine that can be used here.
+
+    Args:
+        name: of `ENGINES`; see `choose_engine`.
         threads: CPU threads of a call, None for the backend's own choice.
 
     Raises:
-        BundleError: there is no such graph, it reads files that it should not, or its tensors are
-            not those of `bundle.json`.
-        EngineError: the engine cannot be used, or cannot load the graph.
+        BundleError: the graph reads files that it should not, or its tensors are not those of
+            `bundle.json`.
+        EngineError: the engine cannot load the graph.
     """
     if threads is not None and threads < 1:
         raise SettingsError(f"threads {threads}: want at least 1")
-    graph = bundle.graph(stage, branches=branches, temporal=temporal)
-    name = choose_engine(engine, bundle).name
     check_external_data(bundle, graph.file)
     path = bundle.path.resolve() / graph.file
     try:

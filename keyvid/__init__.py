@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keyvid.errors import KeyvidError
-    from keyvid.runtime.pipeline import Clip, Pipeline
+    from keyvid.runtime.clip import Clip
+    from keyvid.runtime.pipeline import Pipeline
     from keyvid.sampling import Settings
 
 __all__ = ["Clip", "KeyvidError", "Pipeline", "Settings", "__version__"]
 
 _HOMES = {
-    "Clip": "keyvid.runtime.pipeline",
+    "Clip": "keyvid.runtime.clip",
     "KeyvidError": "keyvid.errors",
     "Pipeline": "keyvid.runtime.pipeline",
     "Settings": "keyvid.sampling",

@@ -157,16 +157,13 @@ class ClipEncoder:
     @torch.no_grad()
     def encode(self, folder: Path, num_clips: int) -> None:
         """Encode the clips in `folder` as they are drawn, those that are still missing."""
-        preset, device = self._preset, self._device
-        silence = torch.zeros(1, 128, 204, device=device)
-        grey = torch.zeros(1, 3, preset.height, preset.width, device=device)
-        nulls = {
-            "text": self._no_text,
-            "audio": self._audio(silence)[0],
-            "image": self._image(grey)[0],
-        }
-        for name, value in nulls.items():
-            np.save(folder / f"null_{name}.npy", value.half().cpu().numpy())
+        if _num_finished(folder, _ENCODED) == 0:
+            preset, device = self._preset, self._device
+            silence = torch.zeros(1, 128, 204, device=device)
+            grey = torch.zeros(1, 3, preset.height, preset.width, device=device)
+            nulls = {"audio": self._audio(silence)[0], "image": self._image(grey)[0]}
+            for name, value in (nulls | {"text": self._no_text}).items():
+                np.save(folder / f"null_{name}.npy", value.half().cpu().numpy())
         _write(folder, _ENCODED, num_clips, self._chunks(folder, num_clips))
 
     def _chunks(self, folder: Path, num_clips: int) -> Iterator[dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Guidance branches per network call: as many as the memory allows, said before work starts."""
+"""Memory: guidance branches per network call, and what may be open side by side."""
 
 import logging
 from collections.abc import Iterator
@@ -12,55 +12,87 @@ from keyvid.runtime.guidance import active_branches, batch_sizes
 from keyvid.sampling import UNETS, Sampling
 from keyvid.sizes import format_size, format_sizes
 
+# What graphs may take side by side where they lie in other memory than this process, which nobody
+# has forecast: small models stay open as a whole, of large ones a graph at a time.
+_ROOM_ELSEWHERE = 2**30
+
 log = logging.getLogger(__name__)
 
 
-def choose_batches(
-    bundle: Bundle,
-    engine: str,
-    sampling: Sampling,
-    *,
-    cfg_batch: int | None = None,
-    max_memory: int | None = None,
-) -> dict[str, int]:
-    """Branches per network call of each U-Net, so that a clip with `sampling` fits in memory.
-
-    Stages are open one at a time, so that each has to fit by itself.
+class Budget:
+    """What the graphs of a bundle take on an engine, and what there is for them.
 
     Args:
-        cfg_batch: the most that may go together; None leaves it to the memory.
         max_memory: bytes that this process may take, None for what is free.
-    Raises:
-        SettingsError: a stage does not fit; says how much the largest takes.
     """
-    _check_cfg_batch(bundle, cfg_batch)
-    held = process_bytes()
-    room = held + available_bytes() if max_memory is None else max_memory
-    chosen: dict[str, GraphSpec] = {}
-    lines: list[tuple[int, str]] = []
-    too_large: list[tuple[int, str, GraphSpec]] = []
-    for stage in bundle.stages:
-        graphs = list(_graphs(bundle, stage, sampling, cfg_batch))
-        needs = [held + _bytes(bundle, engine, graph) for graph in graphs]
-        fits = [needed <= room for needed in needs]
-        if not any(fits):
-            too_large.append((needs[-1], stage, graphs[-1]))
-            continue
-        taken = fits.index(True)
-        graph = chosen[stage] = graphs[taken]
-        if needs[taken] > held:  # not on a GPU
-            forecast = f"{graph.file}: at most {format_size(needs[taken])} of memory"
-            lines.append((logging.INFO, forecast))
-        if taken:
-            fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
-            lines.append((logging.WARNING, fewer))
-    if too_large:
-        needed, stage, graph = max(too_large, key=itemgetter(0))
-        is_asked = max_memory is not None
-        raise SettingsError(_refusal(stage, graph, needed, room, is_asked=is_asked))
-    for level, line in lines:
-        log.log(level, line)
-    return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}
+
+    def __init__(self, bundle: Bundle, engine: str, max_memory: int | None = None) -> None:
+        self._bundle = bundle
+        self._engine = engine
+        self._max_memory = max_memory
+        self._held = process_bytes()  # without any graph
+        self._is_here = engine_bytes(engine, next(_all_graphs(bundle)).memory, 0) is not None
+
+    def bytes_of(self, graph: GraphSpec) -> int:
+        """What the engine takes for `graph` at most."""
+        size = self._bundle.files[graph.file].bytes
+        here = engine_bytes(self._engine, graph.memory, size)
+        return graph.memory.weights + graph.memory.values if here is None else here
+
+    def room(self) -> int:
+        """What all graphs together may take."""
+        if not self._is_here:
+            return _ROOM_ELSEWHERE
+        return self._room_of_process() - self._held
+
+    def choose_graphs(
+        self, sampling: Sampling, cfg_batch: int | None = None
+    ) -> dict[str, GraphSpec]:
+        """The graph of each stage for a clip with `sampling`, so that each fits by itself.
+
+        Of a U-Net it is the one with the best number of guidance branches per network call.
+
+        Args:
+            cfg_batch: the most branches that may go together; None leaves it to the memory.
+        Raises:
+            SettingsError: a stage does not fit; says how much the largest takes.
+        """
+        _check_cfg_batch(self._bundle, cfg_batch)
+        room = self._room_of_process()
+        chosen: dict[str, GraphSpec] = {}
+        lines: list[tuple[int, str]] = []
+        too_large: list[tuple[int, str, GraphSpec]] = []
+        for stage in self._bundle.stages:
+            graphs = [*_graphs(self._bundle, stage, sampling, cfg_batch)]
+            needs = [self._held + self.bytes_of(graph) for graph in graphs]
+            fits = [needed <= room or not self._is_here for needed in needs]
+            if not any(fits):
+                too_large.append((needs[-1], stage, graphs[-1]))
+                continue
+            taken = fits.index(True)
+            graph = chosen[stage] = graphs[taken]
+            if self._is_here:
+                forecast = f"{graph.file}: at most {format_size(needs[taken])} of memory"
+                lines.append((logging.INFO, forecast))
+            if taken:
+                fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
+                lines.append((logging.WARNING, fewer))
+        if too_large:
+            needed, stage, graph = max(too_large, key=itemgetter(0))
+            is_asked = self._max_memory is not None
+            raise SettingsError(_refusal(stage, graph, needed, room, is_asked=is_asked))
+        for level, line in lines:
+            log.log(level, line)
+        return chosen
+
+    def _room_of_process(self) -> int:
+        if self._max_memory is not None:
+            return self._max_memory
+        return process_bytes() + available_bytes()
+
+
+def _all_graphs(bundle: Bundle) -> Iterator[GraphSpec]:
+    return (graph for stage in bundle.stages.values() for graph in stage.graphs)
 
 
 def _graphs(
@@ -81,11 +113,6 @@ def _check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:
     if cfg_batch is not None and cfg_batch not in sizes:
         valid = ", ".join(map(str, sizes))
         raise SettingsError(f"cfg-batch {cfg_batch}: want one of {valid}")
-
-
-def _bytes(bundle: Bundle, engine: str, graph: GraphSpec) -> int:
-    """What the engine adds to the process at most, 0 where it takes other memory."""
-    return engine_bytes(engine, graph.memory, bundle.files[graph.file].bytes) or 0
 
 
 def _refusal(stage: str, graph: GraphSpec, needed: int, room: int, *, is_asked: bool) -> str:

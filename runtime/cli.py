@@ -21,7 +21,8 @@ from keyvid.sampling import settings_from
 from keyvid.sizes import parse_size
 
 if TYPE_CHECKING:
-    from keyvid.runtime.pipeline import Clip, Pipeline
+    from keyvid.runtime.clip import Clip
+    from keyvid.runtime.pipeline import Pipeline
 
 _DEFAULT_BUNDLE = "tiny"
 _MOST_THREADS = 1024

@@ -1,9 +1,13 @@
 """Classifier-free guidance as a row of weights over the branches of one batched call."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keyvid.runtime.sampling import Velocity
-from keyvid.runtime.stages import Stage
+
+if TYPE_CHECKING:  # which asks here what has to fit in memory
+    from keyvid.runtime.stages import Stage
 
 
 def branch_weights(image: float, text: float, audio: float) -> np.ndarray:
@@ -65,7 +69,7 @@ def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> t
 
 
 def guided_velocity(
-    unet: Stage,
+    unet: "Stage",
     batch: int,
     weights: np.ndarray,
     rescale: float,

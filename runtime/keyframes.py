@@ -11,7 +11,9 @@ PEAK_PROMINENCE = 0.1  # of the curve's range
 FLAT = 1e-6  # a range below this part of the largest value is rounding, not motion
 
 
-def select_keyframes(motion: np.ndarray, num_keyframes: int) -> np.ndarray:
+def select_keyframes(
+    motion: np.ndarray, num_keyframes: int, spread: float | None = None
+) -> np.ndarray:
     """Indices of the frames to generate first (paper, section 3.1, made deterministic).
 
     Frame 0, the most prominent peaks of the motion, the valley between each two of them, and the
@@ -20,6 +22,7 @@ def select_keyframes(motion: np.ndarray, num_keyframes: int) -> np.ndarray:
     Args:
         motion: (F,) motion score per frame, any scale.
         num_keyframes: K, 2 <= K <= F.
+        spread: range of the curve that `motion` is a part of; peaks are measured by it.
     Returns:
         (K,) int64, ascending, distinct, 0 first.
     """
@@ -27,7 +30,7 @@ def select_keyframes(motion: np.ndarray, num_keyframes: int) -> np.ndarray:
     low, high = curve.min(), curve.max()
     anchors = [0]
     if high - low > FLAT * max(abs(low), abs(high)):
-        curve = (curve - low) / (high - low)
+        curve = (curve - low) / max(high - low, spread or 0.0)
         peaks = _largest_peaks(curve, num_keyframes // 2 - 1)
         valleys = [p + 1 + int(curve[p + 1 : q].argmin()) for p, q in pairwise(peaks)]
         anchors = sorted([0, *peaks, *valleys])

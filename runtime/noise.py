@@ -1,4 +1,4 @@
-"""Noise, all of it from one seeded generator outside the networks."""
+"""Noise, all of it from seeded generators outside the networks."""
 
 from numbers import Integral
 
@@ -20,9 +20,12 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def seeded(seed: int) -> np.random.Generator:
-    """The generator that all noise of a clip comes from, in the order in which it is needed."""
-    return np.random.Generator(np.random.PCG64(seed))
+def seeded(seed: int, window: int = 0) -> np.random.Generator:
+    """The generator that the noise of a window comes from, in the order in which it is needed.
+
+    Each window has its own, so that none has to be drawn to come to the next.
+    """
+    return np.random.Generator(np.random.PCG64([seed, window] if window else seed))
 
 
 def standard_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -30,25 +33,41 @@ def standard_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarr
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def window_noise(
-    shape: tuple[int, ...], window: int, stride: int, rng: np.random.Generator
-) -> np.ndarray:
-    """The first window's noise, repeated with local shuffling (FreeNoise, section 3.2).
+class FrameNoise:
+    """The noise of a clip's frames: one temporal window's, again and again (FreeNoise, 3.2).
 
-    Every later block of `stride` frames holds the frames of the block one window earlier in a
-    random order, so that each window sees the same noise frames and each frame stays standard
-    normal.
+    Every later block of `stride` frames holds the frames of the block one temporal window earlier
+    in a random order, so that each window sees the same noise frames and each frame stays standard
+    normal. It goes on for as long as the clip does.
 
-    Args:
-        shape: (1, C, F, H, W), F a multiple of `stride`.
-        window: frames per window, a multiple of `stride`.
-    Returns:
-        float32 of `shape`.
+    Attributes:
+        first: (1, C, window, h, w) the noise frames.
+        order: which of them each frame of the clip has.
     """
-    batch, channels, frames, height, width = shape
-    noise = np.empty(shape, np.float32)
-    noise[:, :, :window] = standard_noise((batch, channels, window, height, width), rng)
-    for start in range(window, frames, stride):
-        source = start - window + rng.permutation(stride)
-        noise[:, :, start : start + stride] = noise[:, :, source]
-    return noise
+
+    def __init__(self, first: np.ndarray, stride: int, order: list[int] | None = None) -> None:
+        self.first = first
+        self.order = order or [*range(first.shape[2])]
+        self._stride = stride
+
+    @classmethod
+    def draw(
+        cls, shape: tuple[int, ...], window: int, stride: int, rng: np.random.Generator
+    ) -> "FrameNoise":
+        """Noise for latents of `shape` (1, C, F, h, w); `window` is a multiple of `stride`."""
+        batch, channels, frames, height, width = shape
+        first = standard_noise((batch, channels, window, height, width), rng)
+        noise = cls(first, stride)
+        noise.extend(frames, rng)
+        return noise
+
+    def extend(self, num_frames: int, rng: np.random.Generator) -> None:
+        """Go on to at least `num_frames` frames."""
+        window = self.first.shape[2]
+        while len(self.order) < num_frames:
+            block = self.order[-window:][: self._stride]
+            self.order += [block[i] for i in rng.permutation(self._stride)]
+
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """(1, C, stop - start, h, w) float32 noise of these frames of the clip."""
+        return self.first[:, :, self.order[start:stop]]

@@ -1,61 +1,51 @@
 """From an image and a sound to a video."""
 
-from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import EngineChoice, choose_engine
-from keyvid.runtime.budget import choose_batches
+from keyvid.runtime.budget import Budget
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.conditioning import Conditions
 from keyvid.runtime.diffusion import Diffusion
-from keyvid.runtime.encoding import decode, encode_conditions, encode_first_frame, score_motion
-from keyvid.runtime.keyframes import parse_keyframes, select_keyframes
-from keyvid.runtime.mel import log_mel
-from keyvid.runtime.noise import check_seed, seeded
-from keyvid.runtime.picture import ImageSource, load_image
-from keyvid.runtime.sound import AudioSource, Sound, load_sound, to_mono
-from keyvid.runtime.stages import Progress, StageRunner
-from keyvid.runtime.video import write_video
-from keyvid.sampling import Sampling, Settings, resolve
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video with its sound, and how it came about.
-
-    Attributes:
-        frames: (T, H, W, 3) uint8 RGB.
-        fps: frames per second.
-        sound: what was given, as long as the frames, at its own rate and with its own channels.
-        keyframes: (K,) int64 frames that were generated first.
-        motion: (T,) float32 motion that the sound calls for, as the localizer scores it.
-        timings: seconds per stage, loading included.
-        batches: guidance branches per network call, by U-Net.
-        bundle, engine, prompt, seed, settings: what it was made with.
-    """
-
-    frames: np.ndarray
-    fps: int
-    sound: Sound
-    keyframes: np.ndarray
-    motion: np.ndarray
-    timings: dict[str, float]
-    batches: dict[str, int]
-    bundle: str
-    engine: str
-    prompt: str
-    seed: int
-    settings: Sampling
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write an MP4 with H.264 video and AAC sound."""
-        write_video(path, self.frames, self.fps, self.sound)
+from keyvid.runtime.encoding import (
+    decode,
+    encode_first_frame,
+    encode_picture_and_prompt,
+    encode_sound,
+    score_motion,
+    window_mel,
+)
+from keyvid.runtime.journal import Journal, fingerprint
+from keyvid.runtime.noise import seeded
+from keyvid.runtime.picture import ImageSource
+from keyvid.runtime.request import Request, load_inputs
+from keyvid.runtime.sound import AudioSource
+from keyvid.runtime.stages import WINDOW, OpenGraphs, Progress, StageRunner
+from keyvid.runtime.timeline import (
+    OVERLAP,
+    all_keyframes,
+    check_plan,
+    num_window_frames,
+    plan_windows,
+)
+from keyvid.runtime.turns import Turns
+from keyvid.sampling import resolve
 
 
 class Pipeline:
-    """Makes clips with the networks of one bundle; see `load`."""
+    """Makes clips with the networks of one bundle, which stay open as far as the memory allows.
+
+    Threads may share it: one clip is made at a time, the others wait in the order in which they
+    came. `close` frees the networks, as does the end of a `with` block.
+
+    Attributes:
+        diffusion: what makes latents; a subclass can be put in its place.
+    """
 
     def __init__(
         self,
@@ -66,8 +56,10 @@ class Pipeline:
     ) -> None:
         self.bundle = bundle
         self.engine = engine
-        self.threads = threads
-        self.max_memory = max_memory
+        self.diffusion = Diffusion
+        self._budget = Budget(bundle, engine.name, max_memory)
+        self._opened = OpenGraphs(bundle, engine.name, threads, self._budget)
+        self._turns = Turns()
 
     @classmethod
     def load(
@@ -94,67 +86,84 @@ class Pipeline:
         image: ImageSource,
         audio: AudioSource,
         *,
-        prompt: str = "",
-        seed: int = 0,
-        settings: Settings | None = None,
-        keyframes: str = "auto",
-        start: float = 0.0,
         progress: Progress | None = None,
+        **options: Any,
     ) -> Clip:
         """Animate `image` to `audio`.
 
         Args:
-            image: picture file, PIL image or (H, W, 3) uint8; cropped to the bundle's size.
-            audio: sound file, or samples (n,) and their rate; the bundle's length of it is used.
-            prompt: what is seen and heard, "" for nothing.
-            seed: of all noise; the same seed gives the same clip on each engine up to rounding.
-            settings: sampling settings that differ from the bundle's defaults.
-            keyframes: "auto" (from the sound), "uniform", or frame numbers such as "0,4,8".
-            start: second of the sound to begin at.
-            progress: called with stage, steps done and number of steps.
+            progress: see `keyvid.runtime.stages.Progress`.
+            options: the other fields of `Request`, such as prompt, seed, settings and length.
         """
-        settings = settings or Settings()
+        return self.make(Request(image, audio, **options), progress)
+
+    def make(
+        self, request: Request, progress: Progress | None = None, journal: Journal | None = None
+    ) -> Clip:
+        """The clip that `request` asks for.
+
+        Args:
+            progress: see `keyvid.runtime.stages.Progress`.
+            journal: where frames are kept meanwhile; without one they are in memory.
+        """
         size = self.bundle.dimensions
-        sampling = resolve(settings, self.bundle.sampling)
-        indices = parse_keyframes(keyframes, size.frames, size.keyframes)
-        seed = check_seed(seed)
-        rng = seeded(seed)
-        picture = load_image(image, size.height, size.width)
-        seconds = size.frames / size.fps
-        sound = load_sound(audio, seconds, start)
-        guided = sampling if prompt else sampling.without_prompt()
-        batches = choose_batches(
-            self.bundle,
-            self.engine.name,
-            guided,
-            cfg_batch=settings.cfg_batch,
-            max_memory=self.max_memory,
-        )
+        sampling = resolve(request.settings, self.bundle.sampling)
+        guided = sampling if request.prompt else sampling.without_prompt()
+        inputs = load_inputs(request, size)
+        num_frames = inputs.num_frames
+        check_plan(num_frames, size, request.keyframes)
+        with self._turns:
+            graphs = self._budget.choose_graphs(guided, request.settings.cfg_batch)
+            stages = StageRunner(self._opened, graphs, progress)
+            shape = (num_frames, size.height, size.width, 3)
+            made_from = fingerprint(self.bundle, self.engine.name, graphs, guided, request, inputs)
+            frames, done = (
+                journal.open(shape, made_from) if journal else (np.empty(shape, np.uint8), 0)
+            )
 
-        stages = StageRunner(self.bundle, self.engine.name, self.threads, progress)
-        mono = to_mono(sound, size.sample_rate, seconds)
-        mel = log_mel(mono, size.mel_bins, size.mel_frames)
-        motion = score_motion(stages, mel)
-        if indices is None:
-            indices = select_keyframes(motion, size.keyframes)
-        conditions = encode_conditions(stages, picture, prompt, mel)
-        first_frame = encode_first_frame(stages, picture, rng)
-        diffusion = Diffusion(stages, guided, batches, conditions, rng)
-        keyframe_latents = diffusion.generate_keyframes(first_frame, indices)
-        latents = diffusion.interpolate(keyframe_latents, indices)
-        frames = decode(stages, latents)
-
+            rng = seeded(request.seed)
+            motion = score_motion(stages, inputs.mono, num_window_frames(num_frames, size))
+            windows = plan_windows(num_frames, motion, size, request.keyframes)
+            image, text = encode_picture_and_prompt(stages, inputs.picture, request.prompt)
+            first_frame = encode_first_frame(stages, inputs.picture, rng)
+            diffusion = self.diffusion(stages, guided, first_frame, rng)
+            if journal and done:
+                journal.restore(diffusion, size.window_stride)
+            for window in windows[done:]:
+                if progress and len(windows) > 1:
+                    progress(WINDOW, window.index, len(windows))
+                diffusion.rng = seeded(request.seed, window.index) if window.index else rng
+                sound = encode_sound(stages, window_mel(stages, inputs.mono, window.start))
+                latents = diffusion.make_window(window, Conditions(image, text, sound))
+                new = slice(window.start + window.known, window.stop)
+                frames[new] = decode(
+                    stages, latents[:, :, window.known : window.stop - window.start]
+                )
+                diffusion.shared = latents[:, :, -OVERLAP:]
+                if journal:
+                    journal.commit(window.index + 1, diffusion)
         return Clip(
             frames=frames,
             fps=size.fps,
-            sound=sound,
-            keyframes=indices,
-            motion=motion,
+            sound=inputs.sound,
+            keyframes=all_keyframes(windows),
+            motion=motion[:num_frames],
             timings=stages.seconds,
-            batches=batches,
+            batches={stage: graph.branches for stage, graph in graphs.items() if graph.branches},
             bundle=self.bundle.name,
             engine=self.engine.name,
-            prompt=prompt,
-            seed=seed,
+            prompt=request.prompt,
+            seed=request.seed,
             settings=sampling,
         )
+
+    def close(self) -> None:
+        """Free the networks; they are opened again when they are needed."""
+        with self._turns:
+            self._opened.close()
+
+    def __enter__(self) -> "Pipeline":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

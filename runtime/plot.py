@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from keyvid.runtime.clip import Clip
 from keyvid.runtime.outputs import write_atomic
-from keyvid.runtime.pipeline import Clip
 
 _WIDTH = 1200
 _MARGIN = 28

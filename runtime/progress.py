@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from keyvid.command import say
+from keyvid.runtime.stages import WINDOW
 
 _LINE_EVERY_SECONDS = 5.0  # where there is no terminal
 # Time of a step of each U-Net, and of the whole decoder, relative to one another. Measured with the
@@ -25,6 +26,7 @@ class ProgressDisplay:
         self._clock = clock
         self._forecast = Forecast(clock)
         self._seen: list[str] = []
+        self._window = ""
         self._last_line = clock()
         self._closing = ExitStack()
         self._bar: Any = None
@@ -38,11 +40,15 @@ class ProgressDisplay:
         self._closing.close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage == WINDOW:
+            self._forecast.enter_window(done, total)
+            self._window = f"window {done + 1} of {total}"
+            return
         if stage not in self._seen:
             self._seen.append(stage)
         seconds = self._forecast(stage, done, total)
         left = "" if seconds is None else f"{duration_text(seconds)} left"
-        place = f"stage {len(self._seen)} of {self._num_stages}"
+        place = self._window or f"stage {len(self._seen)} of {self._num_stages}"
         if self._bar:
             task = self._bar.task_ids[0]
             self._bar.update(
@@ -60,6 +66,14 @@ class Forecast:
         self._clock = clock
         self._start = 0.0
         self._steps: dict[str, int] = {}
+        self._first_window = 0
+        self._window, self._num_windows = 0, 1
+
+    def enter_window(self, index: int, num_windows: int) -> None:
+        """Say that a window of the clip begins; those before the first that is named were there."""
+        if not self._steps:
+            self._first_window = index
+        self._window, self._num_windows = index, num_windows
 
     def __call__(self, stage: str, done: int, total: int) -> float | None:
         """Seconds left when `stage` has done so many of its steps; None while it is not known.
@@ -77,10 +91,13 @@ class Forecast:
         whole["vae_decoder"] = _COSTS["vae_decoder"]
         stages = list(_COSTS)
         before = sum(whole[name] for name in stages[: stages.index(stage)])
-        spent = before + whole[stage] * done / total
+        a_window = sum(whole.values())
+        spent = (self._window - self._first_window) * a_window
+        spent += before + whole[stage] * done / total
         if not spent:
             return None
-        return (self._clock() - self._start) * (sum(whole.values()) - spent) / spent
+        all_of_it = (self._num_windows - self._first_window) * a_window
+        return (self._clock() - self._start) * (all_of_it - spent) / spent
 
 
 def duration_text(seconds: float) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from keyvid.engines.memory import peak_bytes
+from keyvid.runtime.clip import Clip
 from keyvid.runtime.outputs import write_atomic
-from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.pipeline import Pipeline
 
 
 def write_report(path: Path, clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> None:

@@ -18,10 +18,12 @@ class Step(NamedTuple):
         next x = x * from_latent + clean * from_clean + clean of the row before * from_previous
                  + fresh standard normal noise * from_noise
 
-    `clean` is the clean latent times the dynamic rescale of its timestep; the coefficients know.
+    `clean` is the clean latent times the dynamic rescale of its timestep, `rescale`; the
+    coefficients know.
     """
 
     timestep: int
+    rescale: float
     signal: float
     sigma: float
     from_latent: float
@@ -73,7 +75,7 @@ def ddim(steps: int, eta: float, rescale_floor: float) -> Schedule:
     noise = eta * np.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
     from_latent = np.sqrt((1 - a_next - noise**2).clip(min=0) / (1 - a))
     from_clean = np.sqrt(a_next) * rescale_next / rescale - np.sqrt(a) * from_latent
-    return _table(timesteps, a, from_latent, from_clean, np.zeros(steps), noise)
+    return _table(timesteps, rescale, a, from_latent, from_clean, np.zeros(steps), noise)
 
 
 def dpm_solver(steps: int, eta: float, rescale_floor: float) -> Schedule:
@@ -97,13 +99,23 @@ def dpm_solver(steps: int, eta: float, rescale_floor: float) -> Schedule:
     from_clean = from_data * (1 + extrapolation) / rescale[:-1]
     from_previous = -from_data * extrapolation / np.roll(rescale[:-1], 1)
     from_latent = sigma[1:] / sigma[:-1]
-    return _table(timesteps, alphas[:-1], from_latent, from_clean, from_previous, np.zeros(steps))
+    return _table(
+        timesteps,
+        rescale[:-1],
+        alphas[:-1],
+        from_latent,
+        from_clean,
+        from_previous,
+        np.zeros(steps),
+    )
 
 
 SOLVERS: dict[Solver, Callable[[int, float, float], Schedule]] = {"ddim": ddim, "dpm": dpm_solver}
 
 
-def _table(timesteps: np.ndarray, a: np.ndarray, *coefficients: np.ndarray) -> Schedule:
-    columns = (timesteps, np.sqrt(a), np.sqrt(1 - a), *coefficients)
+def _table(
+    timesteps: np.ndarray, rescale: np.ndarray, a: np.ndarray, *coefficients: np.ndarray
+) -> Schedule:
+    columns = (timesteps, rescale, np.sqrt(a), np.sqrt(1 - a), *coefficients)
     # Python numbers: NumPy float64 scalars would turn the float32 latents into float64.
     return tuple(Step(*row) for row in zip(*(c.tolist() for c in columns), strict=True))

@@ -1,7 +1,7 @@
-"""Stages of a bundle, opened when they are needed and closed when they are done."""
+"""Stages of a bundle: opened when they are needed, kept open while the memory allows."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -10,13 +10,58 @@ from typing import TypeVar
 import numpy as np
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.engine import Engine, open_engine
+from keyvid.bundle.specs import GraphSpec
+from keyvid.engines.engine import Engine, open_graph
 from keyvid.errors import EngineError
+from keyvid.runtime.budget import Budget
 
+# Called with a stage, how many of its steps are done and how many there are; in a clip of several
+# windows also with WINDOW and how many of them are done, before each of them.
 Progress = Callable[[str, int, int], None]
+WINDOW = "window"
 Row = TypeVar("Row")
 
 log = logging.getLogger(__name__)
+
+
+class OpenGraphs:
+    """The graphs of a bundle that are open; those that do not fit beside a new one are closed.
+
+    Args:
+        engine: name of the engine for all graphs.
+        threads: CPU threads, None for the engine's own choice.
+    """
+
+    def __init__(self, bundle: Bundle, engine: str, threads: int | None, budget: Budget) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.budget = budget
+        self._threads = threads
+        self._open: dict[str, tuple[GraphSpec, Engine]] = {}
+
+    def get(self, stage: str, graph: GraphSpec) -> Engine:
+        """The graph of a stage made callable, nothing bound."""
+        if graph.file not in self._open:
+            self._make_room(graph)
+            engine = open_graph(self.bundle, stage, graph, self.engine, self._threads)
+            self._open[graph.file] = graph, engine
+        _, engine = self._open[graph.file]
+        engine.unbind()
+        return engine
+
+    def close(self, graph: GraphSpec | None = None) -> None:
+        """Free a graph, or all that are open."""
+        for file in [graph.file] if graph else [*self._open]:
+            if file in self._open:
+                _, engine = self._open.pop(file)
+                engine.close()
+
+    def _make_room(self, graph: GraphSpec) -> None:
+        """Close graphs, the largest first, until `graph` fits beside those that stay."""
+        needed = self.budget.bytes_of(graph)
+        by_size = sorted((kept for kept, _ in self._open.values()), key=self.budget.bytes_of)
+        while by_size and needed + sum(map(self.budget.bytes_of, by_size)) > self.budget.room():
+            self.close(by_size.pop())
 
 
 class Stage:
@@ -62,41 +107,38 @@ class Stage:
 
 @dataclass
 class StageRunner:
-    """Opens the stages of `bundle` one after the other.
+    """The stages for one clip.
 
     Attributes:
-        engine: name of the engine for all stages.
-        threads: CPU threads, None for the engine's own choice.
+        graphs: which graph of each stage.
         progress: called with stage, steps done and number of steps.
-        seconds: time from opening to closing, per stage that has run.
+        seconds: time of each stage that has run, opening included.
     """
 
-    bundle: Bundle
-    engine: str
-    threads: int | None = None
+    opened: OpenGraphs
+    graphs: Mapping[str, GraphSpec]
     progress: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def bundle(self) -> Bundle:
+        """What the stages are of."""
+        return self.opened.bundle
+
     @contextmanager
-    def open(
-        self, name: str, *, branches: int | None = None, temporal: str | None = None
-    ) -> Iterator[Stage]:
-        """The stage `name`, closed again at the end of the `with` block."""
+    def open(self, name: str) -> Iterator[Stage]:
+        """The stage `name`; after an error in the `with` block its graph is closed."""
         start = perf_counter()
-        engine = open_engine(
-            self.bundle,
-            name,
-            engine=self.engine,
-            branches=branches,
-            temporal=temporal,
-            threads=self.threads,
-        )
+        graph = self.graphs[name]
+        engine = self.opened.get(name, graph)
         try:
             yield Stage(name, engine, self.progress)
-        finally:
-            engine.close()
-        self.seconds[name] = perf_counter() - start
-        log.info("%s: %.2f s", name, self.seconds[name])
+        except BaseException:
+            self.opened.close(graph)
+            raise
+        taken = perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + taken
+        log.info("%s: %.2f s", name, taken)
 
     def apply(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Run a stage that has one input over `rows`, as many at a time as it takes.
@@ -106,7 +148,7 @@ class StageRunner:
         Returns:
             (n, ...) outputs, one per row.
         """
-        ((key, spec),) = self.bundle.graph(name).inputs.items()
+        ((key, spec),) = self.graphs[name].inputs.items()
         batch = spec.shape[0]
         with self.open(name) as stage:
             outputs = []

@@ -15,15 +15,12 @@ from pathlib import Path
 from threading import Thread
 from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
 from bench.quality.examples import Example, Task, make_example
 from bench.quality.recipes import Recipe
-from bench.quality.without import ABLATIONS
 from keyvid.errors import EngineError, SettingsError
-from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.outputs import write_atomic
 from keyvid.sampling import parse_settings
 from keyvid_ref import world
@@ -114,17 +111,15 @@ class ClipMaker:
         kept = _read_kept(path, inputs)
         if kept:
             return kept
-        diffusion = ABLATIONS[self._recipe.without] if self._recipe.without else Diffusion
         start = perf_counter()
-        with patch("keyvid.runtime.pipeline.Diffusion", diffusion):
-            clip = self._pipeline(
-                picture,
-                (example.waveform, world.SAMPLE_RATE),
-                prompt=kind,
-                seed=self._recipe.seed,
-                settings=self._settings,
-                keyframes=self._recipe.keyframes,
-            )
+        clip = self._pipeline(
+            picture,
+            (example.waveform, world.SAMPLE_RATE),
+            prompt=kind,
+            seed=self._recipe.seed,
+            settings=self._settings,
+            keyframes=self._recipe.keyframes,
+        )
         made = Made(clip.frames, clip.keyframes, perf_counter() - start)
         content = io.BytesIO()
         np.savez_compressed(content, inputs=np.array(inputs), **asdict(made))

@@ -48,6 +48,8 @@ class Recipe:
         check_seed(self.seed)
         if self.without not in (None, *ABLATIONS):
             raise SettingsError(f"without {self.without}: want one of {', '.join(ABLATIONS)}")
+        if self.without:
+            pipeline.diffusion = ABLATIONS[self.without]
         return pipeline
 
     def sampling(self, pipeline: Pipeline) -> Sampling:

@@ -11,7 +11,8 @@ from bench.conftest import Record
 from bench.speed.flops import count_graph_flops
 from bench.speed.peak_memory import measure_peak
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.engine import Engine, open_engine
+from keyvid.bundle.specs import GraphSpec
+from keyvid.engines.engine import Engine, open_graph
 from keyvid.runtime import stages
 from keyvid.runtime.pipeline import Pipeline
 
@@ -21,6 +22,7 @@ class CountingEngine:
 
     def __init__(self, engine: Engine, file: str, calls: Counter[str]) -> None:
         self.name, self.bind, self.close = engine.name, engine.bind, engine.close
+        self.unbind = engine.unbind
         self._engine, self._file, self._calls = engine, file, calls
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -38,18 +40,11 @@ def test_clip(
     calls: Counter[str] = Counter()
 
     def open_counting(
-        bundle: Bundle,
-        stage: str,
-        *,
-        branches: int | None = None,
-        temporal: str | None = None,
-        **options: Any,
+        bundle: Bundle, stage: str, graph: GraphSpec, *options: Any
     ) -> CountingEngine:
-        opened = open_engine(bundle, stage, branches=branches, temporal=temporal, **options)
-        graph = bundle.graph(stage, branches=branches, temporal=temporal)
-        return CountingEngine(opened, graph.file, calls)
+        return CountingEngine(open_graph(bundle, stage, graph, *options), graph.file, calls)
 
-    monkeypatch.setattr(stages, "open_engine", open_counting)
+    monkeypatch.setattr(stages, "open_graph", open_counting)
     size = bundle.dimensions
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size.height, size.width, 3), dtype=np.uint8)

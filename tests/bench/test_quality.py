@@ -26,6 +26,7 @@ from bench.quality.without import ABLATIONS
 from keyvid import Pipeline
 from keyvid.errors import SettingsError
 from keyvid.runtime.diffusion import Diffusion
+from keyvid.runtime.timeline import Window
 from keyvid.sampling import Sampling
 from keyvid.score.results import read_clips
 from keyvid_ref import world
@@ -267,17 +268,18 @@ def test_the_lag_of_a_moved_curve_is_found(lag: float) -> None:
 
 def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(Diffusion, "_sample", lambda self, unet, **inputs: seen.append(inputs))
+    monkeypatch.setattr(Diffusion, "_sample", lambda self, *_, **inputs: seen.append(inputs))
     size = SimpleNamespace(frames=48, fps=24, keyframe_fps=6)
     stages = SimpleNamespace(bundle=SimpleNamespace(dimensions=size))
     sampling = Sampling(temporal="full")
     keyframes = np.array([0, 5, 9, 40])
     for name in ABLATIONS:
         rng = np.random.default_rng(0)
-        diffusion = ABLATIONS[name](stages, sampling, {}, None, rng)
         latents = np.ones((1, 2, 1, 3, 3), np.float32)
-        diffusion.generate_keyframes(latents[:, :, 0], keyframes)
-        diffusion.interpolate(latents.repeat(4, axis=2), keyframes)
+        diffusion = ABLATIONS[name](stages, sampling, latents[:, :, 0], rng)
+        window = Window(0, 0, 0, 48, keyframes)
+        diffusion.generate_keyframes(window, None)
+        diffusion.interpolate(window, None, latents.repeat(4, axis=2))
     (index_told, all_shown, index_true, rest_shown) = seen
     assert index_told["frame_index"].tolist() == [0, 12, 24, 36]
     assert index_told["keyframes"].tolist() == keyframes.tolist()  # the sound is its own

@@ -19,7 +19,7 @@ from keyvid.bundle.specs import (
     StageSpec,
 )
 from keyvid.bundle.tokenizer import TOKENIZER
-from keyvid.runtime.pipeline import Clip
+from keyvid.runtime.clip import Clip
 from keyvid.runtime.sound import Sound
 from keyvid.sampling import Sampling
 
@@ -46,6 +46,12 @@ DIMENSIONS = Dimensions(
     localizer_frames=198,
     vocabulary=512,
 )
+
+
+@pytest.fixture
+def dimensions() -> Dimensions:
+    """Those of a bundle."""
+    return DIMENSIONS
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from keyvid.bundle.specs import GraphMemory, GraphSpec
 from keyvid.errors import SettingsError
 from keyvid.runtime import budget
+from keyvid.runtime.budget import Budget
 from keyvid.sampling import Sampling, UNetSampling
 
 GB = 10**9
@@ -55,9 +56,12 @@ def machine(monkeypatch):
 def choose(bundle_of):
     """`choose(sampling, exported, **limits)`: the batches for such a bundle."""
 
-    def call(sampling=FOUR, exported=(4, 3, 2, 1), **limits) -> dict[str, int]:
+    def call(
+        sampling=FOUR, exported=(4, 3, 2, 1), cfg_batch=None, max_memory=None
+    ) -> dict[str, int]:
         bundle = bundle_of(FOUR, make_graphs(exported))
-        return budget.choose_batches(bundle, "openvino", sampling, **limits)
+        chosen = Budget(bundle, "openvino", max_memory).choose_graphs(sampling, cfg_batch)
+        return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}
 
     return call
 

@@ -19,7 +19,8 @@ from PIL import Image
 from keyvid.bundle.manifest import Bundle, find_bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime import cli
-from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import Settings, UNetSettings
 
 

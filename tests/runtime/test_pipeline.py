@@ -1,6 +1,7 @@
 """The runtime against the reference pipeline: the same bundle, seed and settings, the same clip."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from keyvid import Pipeline, Settings
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError, EngineError, SettingsError
 from keyvid.runtime import stages
+from keyvid.runtime.journal import Journal
+from keyvid.runtime.request import Request
 from keyvid.sampling import resolve
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import PRESETS
@@ -21,8 +24,8 @@ STAGES = [
     "localizer",
     "image_encoder",
     "text_encoder",
-    "audio_encoder",
     "vae_encoder",
+    "audio_encoder",
     "generator",
     "interpolator",
     "vae_decoder",
@@ -103,25 +106,14 @@ def test_the_clip_is_the_references(engine, settings, options, animate, referenc
     assert psnr(clip.frames, want.frames) >= 45
 
 
-def test_one_stage_at_a_time_and_all_of_it_reported(animate, bundle, scene, monkeypatch, tmp_path):
-    opened, closed, reports = [], [], []
-    open_engine = stages.open_engine
-
-    def watched(bundle, stage, **options):
-        assert len(opened) == len(closed), f"{stage} opened beside {opened[-1]}"
-        engine = open_engine(bundle, stage, **options)
-        close = engine.close
-        opened.append(stage)
-        monkeypatch.setattr(engine, "close", lambda: (closed.append(stage), close()))
-        return engine
-
-    monkeypatch.setattr(stages, "open_engine", watched)
+def test_all_of_it_is_reported(animate, bundle, scene, tmp_path):
+    reports = []
     clip = animate(
         settings=Settings(steps=1, guidance_audio=3.0),
         keyframes="uniform",
         progress=lambda *report: reports.append(report),
     )
-    assert opened == closed == list(clip.timings) == STAGES
+    assert list(clip.timings) == STAGES
     assert all(seconds > 0 for seconds in clip.timings.values())
     assert list(dict.fromkeys(stage for stage, _, _ in reports)) == STAGES
     assert {stage: (done, total) for stage, done, total in reports} == {
@@ -145,13 +137,101 @@ def test_one_stage_at_a_time_and_all_of_it_reported(animate, bundle, scene, monk
         {"settings": Settings(steps=0)},
         {"settings": Settings(cfg_batch=5)},
         {"keyframes": "0,1"},
+        {"keyframes": "0,4,8,12,16,20,24,28,32,36,40,44", "length": 4},
+        {"length": 0},
         {"start": -1.0},
     ],
 )
 def test_wrong_settings_come_out_before_any_stage_is_opened(options, animate, monkeypatch):
-    monkeypatch.setattr(stages, "open_engine", lambda *_, **__: pytest.fail("opened a stage"))
+    monkeypatch.setattr(stages, "open_graph", lambda *_: pytest.fail("opened a stage"))
     with pytest.raises(SettingsError):
         animate(**options)
+
+
+@pytest.fixture(scope="module")
+def warm(bundle):
+    """A pipeline that several clips are made with."""
+    with Pipeline.load(bundle.path, "openvino", threads=1) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def five_seconds(bundle):
+    return make_clip(
+        TEST_SEEDS[1], bundle.dimensions.height, bundle.dimensions.width, seconds=5, kind="drum"
+    )
+
+
+QUICK = Settings(steps=1)
+
+
+def test_a_second_clip_is_the_same_and_opens_nothing(warm, scene, monkeypatch):
+    sound = (scene.waveform, 16_000)
+    options = {"prompt": "drum", "settings": Settings(steps=2, cfg_batch=1)}
+    first = warm(scene.frames[0], sound, **options)
+    warm(scene.frames[5], sound, settings=QUICK)  # other branches, other inputs bound
+    monkeypatch.setattr(stages, "open_graph", lambda *_: pytest.fail("opened a stage"))
+    again = warm(scene.frames[0], sound, **options)
+    assert np.array_equal(first.frames, again.frames)
+
+
+def test_threads_take_turns(warm, scene):
+    def make(seed):
+        return warm(scene.frames[0], (scene.waveform, 16_000), seed=seed, settings=QUICK).frames
+
+    alone = [make(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert all(map(np.array_equal, pool.map(make, range(3)), alone))
+
+
+def test_a_long_clip_begins_as_the_short_one_and_goes_on(warm, five_seconds):
+    sound = (five_seconds.waveform, 16_000)
+    options = {"prompt": "drum", "settings": QUICK, "keyframes": "uniform"}
+    long = warm(five_seconds.frames[0], sound, length="full", **options)
+    short = warm(five_seconds.frames[0], sound, **options)
+    assert long.frames.shape[0] == len(long.motion) == 120
+    assert len(long.sound.samples) == 80_000
+    assert np.array_equal(long.frames[:48], short.frames)
+    assert long.keyframes.tolist() == sorted(set(long.keyframes))
+    cut = warm(five_seconds.frames[0], sound, length=1.5, **options)
+    assert len(cut.frames) == len(cut.motion) == 36
+    assert len(cut.sound.samples) == 24_000
+
+
+def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):
+    request = Request(
+        five_seconds.frames[0],
+        (five_seconds.waveform, 16_000),
+        settings=Settings(steps=2, solver="ddim", eta=1.0),  # which draws noise at each step
+        length=5.0,
+    )
+    whole = warm.make(request)
+    reports = []
+
+    def stop_in_the_second_window(stage, done, total):
+        reports.append(stage)
+        if stage == "vae_decoder" and reports.count("generator") > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warm.make(request, stop_in_the_second_window, Journal(tmp_path / "parts"))
+    reports.clear()
+    journal = Journal(tmp_path / "parts", resume=True)
+    resumed = warm.make(request, lambda stage, *_: reports.append(stage), journal)
+    assert reports.count("generator") == 2 * 3, "the first of three windows was there"
+    assert np.array_equal(resumed.frames, whole.frames)
+    journal.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_journal_of_another_clip_is_not_taken(warm, five_seconds, tmp_path):
+    def request(seed):
+        sound = (five_seconds.waveform, 16_000)
+        return Request(five_seconds.frames[0], sound, settings=QUICK, seed=seed, length=2.5)
+
+    warm.make(request(1), None, Journal(tmp_path / "parts"))
+    made = warm.make(request(2), None, Journal(tmp_path / "parts", resume=True))
+    assert np.array_equal(made.frames, warm.make(request(2)).frames)
 
 
 def test_unknown_bundle_and_engine():

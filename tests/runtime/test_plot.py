@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keyvid.runtime.pipeline import Clip
+from keyvid.runtime.clip import Clip
 from keyvid.runtime.plot import contact_sheet, draw_plot, write_plot
 from keyvid.runtime.sound import Sound
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
-from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.report import write_report
 from keyvid.sampling import UNetSampling
 
