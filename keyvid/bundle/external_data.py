@@ -8,10 +8,11 @@ package is no dependency of the runtime.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError
@@ -46,6 +47,7 @@ _SINGULAR = {
     ("SparseTensor", 2),
 }
 _EXTERNAL_DATA = 13  # field of Tensor: entries of a key (field 1) and a value (field 2)
+_LINKS_PREFIX = ".keyvid-links-"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -73,7 +75,8 @@ def without_links(path: Path) -> Iterator[Path]:
     """The graph at `path`, which was checked before, beside its weights, none of them a link.
 
     Backends refuse weights that lie outside the graph's folder. Where there are links, all files
-    get second names in a folder beside what they lead to; it goes again, and nothing is copied.
+    get second names in a folder in the temporary one, or on another disk than that beside what they
+    lead to; nothing is copied. It goes again; one that a killed process left, the next one removes.
 
     Raises:
         BundleError: there can be no such folder.
@@ -83,17 +86,46 @@ def without_links(path: Path) -> Iterator[Path]:
         yield path
         return
     with ExitStack() as stack:
-        try:
-            beside = files[-1].resolve().parent
-            folder = stack.enter_context(TemporaryDirectory(prefix=".keyvid-", dir=beside))
-            for file in files:
-                os.link(file.resolve(), Path(folder, file.name))
-        except OSError as error:
+        for place in (Path(gettempdir()), files[-1].resolve().parent):
+            try:
+                folder = stack.enter_context(_second_names(files, place))
+                break
+            except OSError as error:
+                reason = error.strerror
+        else:
             raise BundleError(
                 f"{path.parent}: its files are links, and cannot be had beside each other "
-                f"({error.strerror}); copy the bundle with cp -rL"
-            ) from error
-        yield Path(folder, path.name)
+                f"({reason}); copy the bundle with cp -rL"
+            )
+        yield folder / path.name
+
+
+@contextmanager
+def _second_names(files: list[Path], place: Path) -> Iterator[Path]:
+    """A folder in `place` with hard links to what `files` lead to, locked while it is used."""
+    import fcntl  # where there is none, the commands refuse to start
+
+    for left in place.glob(f"{_LINKS_PREFIX}*"):
+        with suppress(OSError), _open_folder(left) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where it is in use
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        TemporaryDirectory(prefix=_LINKS_PREFIX, dir=place) as name,
+        _open_folder(Path(name)) as descriptor,
+    ):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for file in files:
+            os.link(file.resolve(), Path(name, file.name))
+        yield Path(name)
+
+
+@contextmanager
+def _open_folder(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keyvid.bundle.external_data import without_links
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine
 from keyvid.errors import BundleError
@@ -48,3 +49,16 @@ def test_where_no_second_name_can_be_given_it_is_said(
     monkeypatch.setattr("os.link", refuse)
     with pytest.raises(BundleError, match=r"files are links, .* \(Invalid cross-.* cp -rL"):
         open_engine(linked, "affine", engine="openvino")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(
+    linked: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "temporary"
+    (place / ".keyvid-links-left").mkdir(parents=True)
+    monkeypatch.setattr("keyvid.bundle.external_data.gettempdir", lambda: str(place))
+    graph = linked.path / "affine.onnx"
+    with without_links(graph) as first, without_links(graph) as second:
+        assert {path.name for path in place.iterdir()} == {first.parent.name, second.parent.name}
+        assert first.read_bytes() == second.read_bytes() == graph.read_bytes()
+    assert list(place.iterdir()) == []
