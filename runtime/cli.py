@@ -22,10 +22,12 @@ from keyvid.sizes import parse_size
 
 if TYPE_CHECKING:
     from keyvid.runtime.clip import Clip
+    from keyvid.runtime.journal import Journal
     from keyvid.runtime.pipeline import Pipeline
 
 _DEFAULT_BUNDLE = "tiny"
 _MOST_THREADS = 1024
+_ASKED = ("start", "length", "fit", "position", "keyframes")  # and kept in the report
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,10 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     help="MP4, WebM, WebP, GIF or folder/ to write, - for standard output "
     "[default: IMAGE's name with .mp4]",
 )
+@click.option(
+    "--length", help="full, or seconds, or as 1:02.5  [default: as long as the networks' window]"
+)
+@click.option("--resume", is_flag=True, help="Go on with a long clip that was interrupted")
 @click.option("--prompt", default="", help="What is seen and heard, in a few words")
 @click.option("--start", default="0", show_default=True, help="Of AUDIO: seconds, or as 1:02.5")
 @click.option("--fit", default="crop", show_default=True, help="crop, or pad to show all of IMAGE")
@@ -129,6 +135,7 @@ def _infer(
     report: str | None,
     plot: str | None,
     scale: int,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
@@ -140,13 +147,13 @@ def _infer(
     from keyvid.runtime.video import write_video
 
     wanted = [path for path in (output, report, plot) if path]
-    with _told_what_is_written(wanted) as written:
-        clip, pipeline = _make_clip(image, audio, options)
+    with _told_what_is_written(wanted) as written, _journal(output, resume) as journal:
+        clip, pipeline = _make_clip(image, audio, options, journal)
         write_video(output, clip.frames, clip.fps, clip.sound, scale=scale)
         written.append(output)
         if report:
             inputs = {"image": image, "audio": audio, "output": output}
-            asked = {name: options[name] for name in ("start", "fit", "position", "keyframes")}
+            asked = {name: options[name] for name in _ASKED}
             write_report(Path(report), clip, pipeline, {**inputs, **asked})
             written.append(report)
         if plot:
@@ -155,36 +162,56 @@ def _infer(
     _say_what_came_of_it(output, clip, pipeline)
 
 
-def _make_clip(image: str, audio: str, options: dict[str, Any]) -> "tuple[Clip, Pipeline]":
-    from keyvid.runtime.arguments import parse_time
-    from keyvid.runtime.picture import load_image
+@contextmanager
+def _journal(output: str, resume: bool) -> "Iterator[Journal]":
+    """Where a long clip lies while it is made: beside the result; gone when that is written."""
+    from tempfile import TemporaryDirectory
+
+    from keyvid.runtime.journal import Journal
+
+    if output == "-":
+        with TemporaryDirectory() as folder:
+            yield Journal(Path(folder))
+        return
+    path = Path(output)
+    journal = Journal(path.with_name(f".{path.name}.parts"), resume=resume)
+    try:
+        yield journal
+    except BaseException as stop:
+        if journal.num_windows:
+            stop.add_note(f"{journal.num_windows} windows of it are kept, --resume goes on")
+            journal.close()
+        else:
+            journal.remove()
+        raise
+    journal.remove()
+
+
+def _make_clip(
+    image: str, audio: str, options: dict[str, Any], journal: "Journal"
+) -> "tuple[Clip, Pipeline]":
     from keyvid.runtime.pipeline import Pipeline
     from keyvid.runtime.progress import ProgressDisplay
+    from keyvid.runtime.request import Request
 
     names = {option.name for option in sampling_options()}
     sampling = {name: value for name, value in options.items() if name in names}
-    start = parse_time(options["start"])
+    request = Request(
+        image,
+        audio,
+        prompt=options["prompt"],
+        seed=options["seed"],
+        settings=settings_from(sampling, options["cfg_batch"]),
+        **{name: options[name] for name in _ASKED},
+    )
     pipeline = Pipeline.load(
         options["bundle"],
         options["engine"],
         threads=options["threads"],
         max_memory=options["max_memory"],
     )
-    size = pipeline.bundle.dimensions
-    picture = load_image(
-        image, size.height, size.width, fit=options["fit"], position=options["position"]
-    )
     with ProgressDisplay(len(pipeline.bundle.stages)) as progress:
-        clip = pipeline(
-            picture,
-            audio,
-            prompt=options["prompt"],
-            seed=options["seed"],
-            settings=settings_from(sampling, options["cfg_batch"]),
-            keyframes=options["keyframes"],
-            start=start,
-            progress=progress,
-        )
+        clip = pipeline.make(request, progress, journal)
     return clip, pipeline
 
 

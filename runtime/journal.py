@@ -27,14 +27,39 @@ _FRAMES, _STATE, _MADE_FROM = "frames.npy", "state.npz", "made-from.json"
 log = logging.getLogger(__name__)
 
 
-class Journal:
-    """A folder with the frames so far and with what the next window needs of those before.
+class Reel:
+    """The frames of a clip in memory, window by window.
+
+    Attributes:
+        frames: (F, H, W, 3) uint8, once it is open.
+        num_windows: how many windows are there.
+    """
+
+    frames: np.ndarray
+    num_windows = 0
+
+    def open(self, shape: tuple[int, ...], made_from: str) -> None:
+        """Make room for frames of `shape`.
+
+        Args:
+            made_from: what they depend on, see `fingerprint`.
+        """
+        self.frames = np.empty(shape, np.uint8)
+
+    def commit(self, diffusion: Diffusion) -> None:
+        """Say that the frames of one more window are there."""
+        self.num_windows += 1
+
+    def restore(self, diffusion: Diffusion, stride: int) -> None:
+        """Give `diffusion` what the last window that is there has left."""
+
+
+class Journal(Reel):
+    """The frames of a clip in a folder, with what the next window needs of those before.
 
     Args:
-        folder: made if it is not there; `remove` takes it away again.
+        folder: made when it is needed; `remove` takes it away again.
         resume: go on with what is there, if it is of the same clip.
-    Raises:
-        MediaError: the folder cannot be written, or another process works with it.
     """
 
     def __init__(self, folder: Path, *, resume: bool = False) -> None:
@@ -42,11 +67,11 @@ class Journal:
         self._resume = resume
         self._lock = FileLock(folder / "lock")
 
-    def open(self, shape: tuple[int, ...], made_from: str) -> tuple[np.ndarray, int]:
-        """The frames, an array of `shape` that lies in a file, and how many windows it has.
+    def open(self, shape: tuple[int, ...], made_from: str) -> None:
+        """As for a reel; what is there of another clip is deleted.
 
-        Args:
-            made_from: tells clips apart; what is there of another one is deleted.
+        Raises:
+            MediaError: the folder cannot be written, or another process works with it.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -54,15 +79,13 @@ class Journal:
             known = self._folder / _MADE_FROM
             same = known.exists() and known.read_text() == made_from
             if self._resume and not same:
-                log.warning("%s: nothing there of this clip; it is made anew", self._folder)
-            done = self._windows() if self._resume and same else 0
-            if not done:
+                log.warning("%s: holds nothing of this clip; it is made anew", self._folder)
+            self.num_windows = self._windows() if self._resume and same else 0
+            if not self.num_windows:
                 (self._folder / _STATE).unlink(missing_ok=True)
                 write_atomic(known, made_from.encode())
-                frames = self._folder / _FRAMES
-                np.lib.format.open_memmap(frames, "w+", np.uint8, shape)
+                np.lib.format.open_memmap(self._folder / _FRAMES, "w+", np.uint8, shape)
             self.frames = np.lib.format.open_memmap(self._folder / _FRAMES, "r+")
-            return self.frames, done
         except Timeout:
             raise MediaError(
                 f"{self._folder}: another process is making this clip; wait for it"
@@ -70,11 +93,11 @@ class Journal:
         except (OSError, ValueError) as error:
             raise MediaError(f"{self._folder}: cannot be written: {error}") from error
 
-    def commit(self, num_windows: int, diffusion: Diffusion) -> None:
-        """Say that the frames of so many windows are there, and keep what the next one needs."""
-        self.frames.flush()
-        _drop_pages(self.frames)
-        state = {"num_windows": np.array(num_windows), "shared": diffusion.shared}
+    def commit(self, diffusion: Diffusion) -> None:
+        """Say that the frames of one more window are there, and keep what the next one needs."""
+        super().commit(diffusion)
+        _write_out(self.frames)
+        state = {"num_windows": np.array(self.num_windows), "shared": diffusion.shared}
         if diffusion.noise:
             state |= {"noise": diffusion.noise.first, "order": np.array(diffusion.noise.order)}
         content = io.BytesIO()
@@ -83,6 +106,8 @@ class Journal:
 
     def restore(self, diffusion: Diffusion, stride: int) -> None:
         """Give `diffusion` what the last window that is there has left."""
+        if not self.num_windows:
+            return
         with np.load(self._folder / _STATE) as state:
             diffusion.shared = state["shared"]
             if "noise" in state:
@@ -129,8 +154,10 @@ def fingerprint(
     )
 
 
-def _drop_pages(frames: np.ndarray) -> None:
-    """Give back the memory of frames that lie in a file."""
+def _write_out(frames: np.ndarray) -> None:
+    """Write frames that are mapped to their file, and give back the memory that they take."""
     mapping = frames.base
-    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    if isinstance(mapping, mmap.mmap):
+        mapping.flush()
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)

@@ -20,21 +20,22 @@ from keyvid.runtime.encoding import (
     score_motion,
     window_mel,
 )
-from keyvid.runtime.journal import Journal, fingerprint
+from keyvid.runtime.journal import Journal, Reel, fingerprint
 from keyvid.runtime.noise import seeded
 from keyvid.runtime.picture import ImageSource
-from keyvid.runtime.request import Request, load_inputs
+from keyvid.runtime.request import Inputs, Request, load_inputs
 from keyvid.runtime.sound import AudioSource
-from keyvid.runtime.stages import WINDOW, OpenGraphs, Progress, StageRunner
+from keyvid.runtime.stages import OpenGraphs, Progress, StageRunner
 from keyvid.runtime.timeline import (
     OVERLAP,
+    Window,
     all_keyframes,
     check_plan,
     num_window_frames,
     plan_windows,
 )
 from keyvid.runtime.turns import Turns
-from keyvid.sampling import resolve
+from keyvid.sampling import Sampling, resolve
 
 
 class Pipeline:
@@ -104,50 +105,28 @@ class Pipeline:
 
         Args:
             progress: see `keyvid.runtime.stages.Progress`.
-            journal: where frames are kept meanwhile; without one they are in memory.
+            journal: where the frames of several windows are kept; else they are in memory.
         """
         size = self.bundle.dimensions
         sampling = resolve(request.settings, self.bundle.sampling)
-        guided = sampling if request.prompt else sampling.without_prompt()
         inputs = load_inputs(request, size)
-        num_frames = inputs.num_frames
-        check_plan(num_frames, size, request.keyframes)
+        check_plan(inputs.num_frames, size, request.keyframes)
+        guided = sampling if request.prompt else sampling.without_prompt()
         with self._turns:
             graphs = self._budget.choose_graphs(guided, request.settings.cfg_batch)
             stages = StageRunner(self._opened, graphs, progress)
-            shape = (num_frames, size.height, size.width, 3)
-            made_from = fingerprint(self.bundle, self.engine.name, graphs, guided, request, inputs)
-            frames, done = (
-                journal.open(shape, made_from) if journal else (np.empty(shape, np.uint8), 0)
+            reel = journal if journal and inputs.num_frames > size.frames else Reel()
+            reel.open(
+                (inputs.num_frames, *inputs.picture.shape),
+                fingerprint(self.bundle, self.engine.name, graphs, guided, request, inputs),
             )
-
-            rng = seeded(request.seed)
-            motion = score_motion(stages, inputs.mono, num_window_frames(num_frames, size))
-            windows = plan_windows(num_frames, motion, size, request.keyframes)
-            image, text = encode_picture_and_prompt(stages, inputs.picture, request.prompt)
-            first_frame = encode_first_frame(stages, inputs.picture, rng)
-            diffusion = self.diffusion(stages, guided, first_frame, rng)
-            if journal and done:
-                journal.restore(diffusion, size.window_stride)
-            for window in windows[done:]:
-                if progress and len(windows) > 1:
-                    progress(WINDOW, window.index, len(windows))
-                diffusion.rng = seeded(request.seed, window.index) if window.index else rng
-                sound = encode_sound(stages, window_mel(stages, inputs.mono, window.start))
-                latents = diffusion.make_window(window, Conditions(image, text, sound))
-                new = slice(window.start + window.known, window.stop)
-                frames[new] = decode(
-                    stages, latents[:, :, window.known : window.stop - window.start]
-                )
-                diffusion.shared = latents[:, :, -OVERLAP:]
-                if journal:
-                    journal.commit(window.index + 1, diffusion)
+            motion, windows = self._animate(stages, guided, request, inputs, reel)
         return Clip(
-            frames=frames,
+            frames=reel.frames,
             fps=size.fps,
             sound=inputs.sound,
             keyframes=all_keyframes(windows),
-            motion=motion[:num_frames],
+            motion=motion,
             timings=stages.seconds,
             batches={stage: graph.branches for stage, graph in graphs.items() if graph.branches},
             bundle=self.bundle.name,
@@ -156,6 +135,30 @@ class Pipeline:
             seed=request.seed,
             settings=sampling,
         )
+
+    def _animate(
+        self, stages: StageRunner, sampling: Sampling, request: Request, inputs: Inputs, reel: Reel
+    ) -> tuple[np.ndarray, list[Window]]:
+        """Put the frames on `reel`; gives the motion score of each, and the windows they are of."""
+        size = self.bundle.dimensions
+        rng = seeded(request.seed)
+        motion = score_motion(stages, inputs.mono, num_window_frames(inputs.num_frames, size))
+        windows = plan_windows(inputs.num_frames, motion, size, request.keyframes)
+        image, text = encode_picture_and_prompt(stages, inputs.picture, request.prompt)
+        first_frame = encode_first_frame(stages, inputs.picture, rng)
+        diffusion = self.diffusion(stages, sampling, first_frame, rng)
+        reel.restore(diffusion, size.window_stride)
+        for window in windows[reel.num_windows :]:
+            stages.report_window(window.index, len(windows))
+            if window.index:
+                diffusion.rng = seeded(request.seed, window.index)
+            sound = encode_sound(stages, window_mel(stages, inputs.mono, window.start))
+            latents = diffusion.make_window(window, Conditions(image, text, sound))
+            new = latents[:, :, window.known : window.stop - window.start]
+            reel.frames[window.start + window.known : window.stop] = decode(stages, new)
+            diffusion.shared = latents[:, :, -OVERLAP:]
+            reel.commit(diffusion)
+        return motion[: inputs.num_frames], windows
 
     def close(self) -> None:
         """Free the networks; they are opened again when they are needed."""

@@ -125,6 +125,11 @@ class StageRunner:
         """What the stages are of."""
         return self.opened.bundle
 
+    def report_window(self, index: int, num_windows: int) -> None:
+        """Say that a window begins, where there are several."""
+        if self.progress and num_windows > 1:
+            self.progress(WINDOW, index, num_windows)
+
     @contextmanager
     def open(self, name: str) -> Iterator[Stage]:
         """The stage `name`; after an error in the `with` block its graph is closed."""

@@ -17,10 +17,14 @@ import soundfile
 from PIL import Image
 
 from keyvid.bundle.manifest import Bundle, find_bundle
+from keyvid.bundle.specs import Dimensions
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime import cli
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.journal import Journal
 from keyvid.runtime.pipeline import Pipeline
+from keyvid.runtime.request import Request, load_inputs
+from keyvid.runtime.stages import Progress
 from keyvid.sampling import Settings, UNetSettings
 
 
@@ -33,16 +37,15 @@ def calls(workplace: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[
         asked.append({"bundle": bundle, "engine": engine, **limits})
         return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), **limits)
 
-    def sample(self: Pipeline, image: np.ndarray, audio: str, **options: Any) -> Clip:
-        progress = options.pop("progress")
+    def sample(self: Pipeline, request: Request, progress: Progress, journal: Journal) -> Clip:
         for stage, total in (("localizer", 1), ("generator", 3)):
             for done in range(total + 1):
                 progress(stage, done, total)
-        asked.append({"image": image, "audio": audio, **options})
+        asked.append({"request": request})
         return clip
 
     monkeypatch.setattr(Pipeline, "load", load)
-    monkeypatch.setattr(Pipeline, "__call__", sample)
+    monkeypatch.setattr(Pipeline, "make", sample)
     return asked
 
 
@@ -61,17 +64,9 @@ def test_result_beside_where_the_user_stands(
 
 def test_defaults(calls: list[dict[str, Any]]) -> None:
     assert cli.main(["picture.png", "sound.wav"]) == 0
-    assert calls[1].pop("image").shape == (64, 96, 3)
     assert calls == [
         {"bundle": "tiny", "engine": "auto", "threads": None, "max_memory": None},
-        {
-            "audio": "sound.wav",
-            "prompt": "",
-            "seed": 0,
-            "settings": Settings(),
-            "keyframes": "auto",
-            "start": 0.0,
-        },
+        {"request": Request("picture.png", "sound.wav", start="0")},
     ]
 
 
@@ -82,6 +77,7 @@ def test_every_option_arrives(
         "-o out.mp4 --prompt hammer --seed 5 --steps 10 --eta 0.5 --solver dpm --guidance-image 1.5"
         " --guidance-text 2.5 --guidance-audio 3.5 --interpolator-guidance-audio 4.5"
         " --guidance-rescale 0.25 --temporal full --keyframes uniform --start 0:01.25"
+        " --length full --fit pad --position 0.5,0.2"
         " --engine openvino --bundle hollow --cfg-batch 2 --threads 3 --max-memory 1.5G"
     )
     assert cli.main(["picture.png", "sound.wav", *options.split()]) == 0
@@ -100,14 +96,18 @@ def test_every_option_arrives(
         temporal="full",
         cfg_batch=2,
     )
-    del calls[1]["image"], calls[1]["audio"]
-    assert calls[1] == {
-        "prompt": "hammer",
-        "seed": 5,
-        "settings": settings,
-        "keyframes": "uniform",
-        "start": 1.25,
-    }
+    assert calls[1]["request"] == Request(
+        "picture.png",
+        "sound.wav",
+        prompt="hammer",
+        seed=5,
+        settings=settings,
+        keyframes="uniform",
+        start="0:01.25",
+        length="full",
+        fit="pad",
+        position="0.5,0.2",
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,18 @@ def test_sizes_as_people_write_them(calls: list[dict[str, Any]], text: str, size
     assert calls[0]["max_memory"] == size
 
 
-def test_fit_and_position_shape_the_picture(calls: list[dict[str, Any]]) -> None:
+def test_fit_and_position_shape_the_picture(dimensions: Dimensions, workplace: Path) -> None:
     tall = np.zeros((300, 96, 3), np.uint8)
     tall[:64] = 255
-    Image.fromarray(tall).save("tall.png")
-    for options, white in ((["--position", "top"], 1.0), (["--position", "bottom"], 0.0)):
-        assert cli.main(["tall.png", "sound.wav", *options]) == 0
-        assert (calls[-1]["image"] > 250).mean() == white
-    assert cli.main(["tall.png", "sound.wav", "--fit", "pad"]) == 0
-    assert 0 < (calls[-1]["image"] > 250).mean() < 1
+    sound = (np.ones(32_000, np.float32), 16_000)
+
+    def white(**options: Any) -> float:
+        request = Request(tall, sound, **options)
+        return float((load_inputs(request, dimensions).picture > 250).mean())
+
+    assert white(position="top") == 1.0
+    assert white(position="bottom") == 0.0
+    assert 0 < white(fit="pad") < 1
 
 
 def test_scale(calls: list[dict[str, Any]]) -> None:
@@ -181,6 +184,7 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         "audio": "sound.wav",
         "output": "picture.mp4",
         "start": "0.5",
+        "length": None,
         "fit": "crop",
         "position": "centre",
         "keyframes": "auto",
@@ -268,11 +272,11 @@ import signal, sys, time
 from keyvid.runtime import cli
 from keyvid.runtime.pipeline import Pipeline
 
-def sample(self, image, audio, *, progress, **options):
+def sample(self, request, progress, journal):
     print("sampling", file=sys.stderr, flush=True)
     time.sleep(60)
 
-Pipeline.__call__ = sample
+Pipeline.make = sample
 # A shell starts background jobs, these tests perhaps among them, with the signal ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(cli.main(["picture.png", "sound.wav", "--bundle", "hollow"]))
