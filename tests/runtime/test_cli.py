@@ -193,6 +193,24 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         assert plot.width == 1200
 
 
+def test_an_interruption_says_what_is_written(
+    calls: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keyvid.runtime.report.write_report", interrupt)
+    options = ["--report", "a.json", "--plot", "a.png"]
+    assert cli.main(["picture.png", "sound.wav", *options]) == 130
+    assert capsys.readouterr() == (
+        "",
+        "keyvid-infer: interrupted, picture.mp4 written, not a.json and a.png\n",
+    )
+    assert Path("picture.mp4").exists()
+
+
 def test_the_last_line_is_short(
     calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
