@@ -71,7 +71,7 @@ def run_cases(cases: str) -> None:
         noise = worker.stderr.read()
     assert not wrong, "\n".join(wrong)
     assert "peak" in said, f"ended with {worker.returncode} after {said}: {noise}"
-    # OpenVINO tries a damaged graph as a graph of other kinds, too, and prints what it thinks of it.
+    # OpenVINO reads a damaged graph as one of other kinds, too, and prints what it thinks of it.
     assert not noise or "graphs" in cases
     assert said["peak"] <= MOST_MEMORY
 
