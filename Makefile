@@ -16,7 +16,7 @@ test:
 
 # What a user does first, with the lowest versions that pyproject.toml allows, without torch.
 lowest:
-	rm -rf build/lowest
+	rm -rf build  # with what an older build left there, which a wheel would take in
 	$(PYTHON) -m uv venv --quiet --python $(PYTHON) build/lowest
 	$(PYTHON) -m uv pip install --quiet --python build/lowest/bin/python \
 	    --resolution lowest-direct '.[cpu]'
