@@ -12,7 +12,7 @@ from bench.quality.examples import SPLITS
 from bench.quality.recipes import VARIANTS, Recipe, read_variants, vary
 from bench.quality.report import format_price_list
 from bench.quality.results import Run
-from bench.quality.run import SCORES_FILE, Plan, run_recipe
+from bench.quality.run import SCORES_FILE, Plan, measure_likeness, run_recipe
 from bench.quality.sheet import default_seeds, write_sheet
 from bench.quality.without import ABLATIONS
 from keyvid.command import CONTEXT, run_command
@@ -110,11 +110,14 @@ def _compare(
     for varied in recipes.values():
         varied.open()  # what is wrong with one of them is said before hours of work
     runs: dict[str, Run] = {}
+    likeness: dict[str, float | None] = {}
     for name, each in {_BASE: base, **recipes}.items():
         click.echo(name, err=True)
         runs[name] = _run(each, Plan(split, clips), jobs, out / name)
-        write_atomic(out / "table.md", format_price_list(runs).encode())
-    click.echo(format_price_list(runs), nl=False)
+        likeness[name] = measure_likeness(out / _BASE, out / name)
+        table = format_price_list(runs, likeness)
+        write_atomic(out / "table.md", table.encode())
+    click.echo(table, nl=False)
 
 
 def _run(recipe: Recipe, plan: Plan, jobs: int, out: Path) -> Run:

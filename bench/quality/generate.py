@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.quality.examples import Example, Task, make_example
 from bench.quality.recipes import Recipe
-from keyvid.errors import EngineError, SettingsError
+from keyvid.errors import EngineError, MediaError, SettingsError
 from keyvid.runtime.outputs import write_atomic
 from keyvid.sampling import parse_settings
 from keyvid_ref import world
@@ -130,6 +130,20 @@ class ClipMaker:
 def clip_file(folder: Path, task: Task) -> Path:
     """Where the clip of `task` lies in a folder of results."""
     return folder / "clips" / f"{task.name}.npz"
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 of a clip that was kept.
+
+    Raises:
+        MediaError: there is none.
+    """
+    try:
+        with np.load(path) as arrays:
+            frames: np.ndarray = arrays["frames"]
+            return frames
+    except (OSError, ValueError, KeyError) as error:
+        raise MediaError(f"{path}: cannot be read ({error}); make the clip first") from error
 
 
 _maker: ClipMaker | None = None  # of a process of the pool

@@ -75,12 +75,16 @@ def format_run(run: Run) -> str:
     return "\n\n".join(map(str, parts)) + "\n"
 
 
-def format_price_list(runs: Mapping[str, Run]) -> str:
-    """A line per run, with its difference from the first and the interval of that."""
+def format_price_list(runs: Mapping[str, Run], likeness: Mapping[str, float | None]) -> str:
+    """A line per run, with its difference from the first and the interval of that.
+
+    Args:
+        likeness: PSNR in dB of the clips of each run against those of the first.
+    """
     pose, difference = MEASURES[1], MEASURES[0]
     header = ["variant", "F1 at 42 ms, pose", "minus first", "F1 at 83 ms, pose"]
     header += ["F1 at 83 ms, frame difference", "minus first", "false strikes, pose"]
-    header += [*_PICTURE, "s a clip"]
+    header += [*_PICTURE, "like first", "s a clip"]
     first = next(iter(runs.values()))
     rows = []
     for name, run in runs.items():
@@ -96,6 +100,7 @@ def format_price_list(runs: Mapping[str, Run]) -> str:
                 _difference(first, run, difference, 83),
                 number(by[pose].false_strikes, ".1f"),
                 *_picture_cells(run.clips),
+                "-" if run is first else number(likeness[name], ".1f", " dB"),
                 f"{run.seconds_per_clip:.1f}",
             ]
         )

@@ -10,8 +10,8 @@ import click
 import numpy as np
 
 from bench.quality.examples import SOUNDS, Example, Task, plan_tasks
-from bench.quality.generate import Made, claim_folder, generate
-from bench.quality.picture import judge_picture
+from bench.quality.generate import Made, claim_folder, generate, read_frames
+from bench.quality.picture import judge_picture, psnr
 from bench.quality.recipes import Recipe
 from bench.quality.report import format_run
 from bench.quality.results import ControlClip, JudgedClip, Run
@@ -67,6 +67,16 @@ def run_recipe(recipe: Recipe, plan: Plan, jobs: int, out: Path) -> Run:
     run = Run(made_with, clips, {sound: controls[sound] for sound in SOUNDS if sound in controls})
     _write(run, panels, out)
     return run
+
+
+def measure_likeness(first: Path, second: Path) -> float | None:
+    """Median PSNR in dB of the clips that the folders of two runs both hold."""
+    names = {path.name for path in (first / "clips").glob("*.npz")}
+    both = sorted(path for path in (second / "clips").glob("*.npz") if path.name in names)
+    if not both:
+        return None
+    values = [psnr(read_frames(path), read_frames(first / "clips" / path.name)) for path in both]
+    return float(np.median(values))
 
 
 def _judge(film: Film, example: Example, clip: Made) -> JudgedClip:

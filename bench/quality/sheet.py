@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.quality.examples import SPLITS, Task, make_example
-from bench.quality.generate import clip_file
-from keyvid.errors import MediaError
+from bench.quality.generate import clip_file, read_frames
 from keyvid.runtime.outputs import write_atomic
 from keyvid.score.film import Film
 from keyvid_ref import world
@@ -55,12 +54,7 @@ def write_sheet(path: Path, folder: Path, seeds: Sequence[int]) -> None:
 
 def _read(folder: Path, seed: int) -> tuple[Film, np.ndarray]:
     """The true clip and the frames of the generated one, of the same size."""
-    path = clip_file(folder, Task(seed))
-    try:
-        with np.load(path) as arrays:
-            frames: np.ndarray = arrays["frames"]
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read ({error}); make the clip first") from error
+    frames = read_frames(clip_file(folder, Task(seed)))
     return make_example(Task(seed), *frames.shape[1:3]).truth, frames
 
 

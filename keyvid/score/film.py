@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from keyvid.errors import MediaError
+from keyvid.runtime.sources import decoder_message, shown
 
 EVENTS = ("contact", "change")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -42,11 +43,11 @@ def list_videos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MediaError(
-            f"{folder}: is not a folder; give one of videos with NAME.json beside each"
+            f"{shown(folder)}: is not a folder; give one of videos with NAME.json beside each"
         )
     videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
-        raise MediaError(f"{folder}: holds no video; want {', '.join(VIDEO_SUFFIXES)}")
+        raise MediaError(f"{shown(folder)}: holds no video; want {', '.join(VIDEO_SUFFIXES)}")
     return videos
 
 
@@ -63,28 +64,33 @@ def read_film(path: Path) -> Film:
     outside = events[(events < 0) | (events > duration)]
     if len(outside):
         raise MediaError(
-            f"{path}: event at {outside[0]:g} s, but the video lasts {duration:.2f} s; "
-            f"correct events_s in {path.with_suffix('.json').name}"
+            f"{shown(path)}: event at {outside[0]:g} s, but the video lasts {duration:.2f} s; "
+            f"correct events_s in {shown(path.with_suffix('.json').name)}"
         )
     kind, event = facts.get("kind", "clip"), facts.get("event", EVENTS[0])
     return Film(path.stem, kind, event, frames, times, events, duration)
 
 
 def _read_facts(path: Path, video: Path) -> dict[str, Any]:
+    name = shown(path)
     try:
         facts: Any = json.loads(path.read_text())
     except FileNotFoundError:
-        raise MediaError(f"{video}: has no {path.name} beside it; write {_FACTS}") from None
+        raise MediaError(
+            f"{shown(video)}: has no {shown(path.name)} beside it; write {_FACTS}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise MediaError(f"{path}: cannot be read ({error}); write {_FACTS}") from error
+        reason = decoder_message(error)
+        raise MediaError(f"{name}: cannot be read ({reason}); write {_FACTS}") from error
     events = facts.get("events_s") if isinstance(facts, dict) else None
     if not isinstance(events, list) or not all(_is_time(event) for event in events):
-        raise MediaError(f"{path}: events_s is {events!r}; want a list of seconds, {_FACTS}")
+        found = shown(repr(events))
+        raise MediaError(f"{name}: events_s is {found}; want a list of seconds, {_FACTS}")
     kind, event = facts.get("kind", ""), facts.get("event", EVENTS[0])
     if not isinstance(kind, str):
-        raise MediaError(f"{path}: kind is {kind!r}; want a text to tabulate by")
+        raise MediaError(f"{name}: kind is {shown(repr(kind))}; want a text to tabulate by")
     if event not in EVENTS:
-        raise MediaError(f"{path}: event is {event!r}; want {' or '.join(EVENTS)}")
+        raise MediaError(f"{name}: event is {shown(repr(event))}; want {' or '.join(EVENTS)}")
     return dict(facts)
 
 
@@ -95,6 +101,7 @@ def _is_time(value: object) -> bool:
 
 def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file."""
+    name = shown(path)
     frames: list[np.ndarray] = []
     times: list[float] = []
     try:
@@ -107,11 +114,12 @@ def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 frames.append(small.to_ndarray())
                 times.append(float(frame.time) - origin)
     except (av.FFmpegError, IndexError, TypeError, ValueError) as error:
-        raise MediaError(f"{path}: not a video that can be read ({error})") from error
+        reason = decoder_message(error)
+        raise MediaError(f"{name}: not a video that can be read ({reason})") from error
     if len(frames) < 3 or (np.diff(times) <= 0).any():
         raise MediaError(
-            f"{path}: {len(frames)} frames at times that do not all ascend; want at least 3 that do"
+            f"{name}: {len(frames)} frames at times that do not all ascend; want at least 3 that do"
         )
     if len({frame.shape for frame in frames}) > 1:
-        raise MediaError(f"{path}: its frames change their shape; want one shape for all")
+        raise MediaError(f"{name}: its frames change their shape; want one shape for all")
     return np.stack(frames), np.array(times)

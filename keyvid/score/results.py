@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keyvid.errors import MediaError
+from keyvid.runtime.sources import shown
 from keyvid.score.agreement import TOLERANCES_MS, Agreement, TimedClip, agree, median_error_ms
 from keyvid.score.film import Film, list_videos, read_film
 from keyvid.score.motion import MEASURES, find_strikes
@@ -109,11 +110,11 @@ def read_clips(path: Path) -> list[Observation]:
         return [_from_json(values) for values in json.loads(path.read_text())["clips"]]
     except FileNotFoundError:
         raise MediaError(
-            f"{path}: does not exist; give a folder of videos or a file that --json wrote"
+            f"{shown(path)}: does not exist; give a folder of videos or a file that --json wrote"
         ) from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise MediaError(
-            f"{path}: not a result of keyvid-score ({type(error).__name__}: {error}); "
+            f"{shown(path)}: not a result of keyvid-score ({type(error).__name__}: {error}); "
             "give a folder of videos or a file that --json wrote"
         ) from error
 
