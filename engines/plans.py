@@ -117,16 +117,16 @@ def build_plans(
 def format_plans(reports: Sequence[PlanReport]) -> str:
     """A line per plan: its size, the time and memory of its build, and what it needs to run."""
     lines = [
-        f"{'plan':<32} {'size':>10} {'time':>8} {'host memory':>12} {'GPU memory':>11} "
-        f"{'activations':>12}"
+        f"{'plan':<32} {'size':>10} {'time':>8} {'CPU time':>9} {'host memory':>12} "
+        f"{'GPU memory':>11} {'activations':>12}"
     ]
     for report in reports:
-        record = report.record
+        took, cpu = report.record["seconds"], report.record["cpu_seconds"]
         host, gpu, activations = (
-            record[f"{kind}_bytes"] / 2**20 for kind in ("host", "gpu", "activation")
+            report.record[f"{kind}_bytes"] / 2**20 for kind in ("host", "gpu", "activation")
         )
         lines.append(
-            f"{report.graph:<32} {report.bytes / 1e6:>7.1f} MB {record['seconds']:>6.1f} s "
-            f"{host:>8.0f} MiB {gpu:>7.0f} MiB {activations:>8.1f} MiB"
+            f"{report.graph:<32} {report.bytes / 1e6:>7.1f} MB {took:>6.1f} s "
+            f"{cpu:>7.1f} s {host:>8.0f} MiB {gpu:>7.0f} MiB {activations:>8.1f} MiB"
         )
     return "\n".join(lines)

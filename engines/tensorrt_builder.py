@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from keyvid.engines.gpu import free_bytes
@@ -107,11 +107,12 @@ def build(request: BuildRequest, send: Send) -> dict[str, float]:
         why = "; ".join(logger.errors[:1]) or "it does not say why"
         raise BuildError(f"{library.title} builds no plan: {why}", again=True)
     Path(request.plan).write_bytes(plan)
-    timing_cache = config.get_timing_cache()
-    if timing_cache is not None and Path(request.timing_cache).exists():
+    if Path(request.timing_cache).exists():
+        timing_cache = config.get_timing_cache()
         Path(request.timing_cache).write_bytes(timing_cache.serialize())
     return {
         "seconds": perf_counter() - start,
+        "cpu_seconds": process_time(),
         "host_bytes": _peak_bytes(),
         "gpu_bytes": monitor.gpu_bytes,
         "activation_bytes": logger.activation_bytes,
@@ -146,8 +147,7 @@ def _configure(trt: Any, builder: Any, request: BuildRequest) -> Any:
             config.set_compute_capability(capability, index)
     if (file := Path(request.timing_cache)).exists():
         timing_cache = config.create_timing_cache(file.read_bytes())
-        if timing_cache is not None:
-            config.set_timing_cache(timing_cache, False)  # False: of this device only
+        config.set_timing_cache(timing_cache, False)  # False: of this device only
     return config
 
 
