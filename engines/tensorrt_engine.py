@@ -29,8 +29,10 @@ def probe(name: str) -> str:
     """Version and device; see `keyvid.engines.engine.probe_engine`."""
     settings = SETTINGS[name]
     library = settings.library
-    version, gpu = library.load().__version__, find_gpu()
+    library.check_installed()  # its import takes 100 MB, which a machine without a GPU can spare
+    gpu = find_gpu()
     library.check_card(gpu)
+    version = library.load().__version__
     streaming = ", weights on the host" if settings.weight_streaming else ""
     return f"{library.title} {version} on {gpu.name}, precision of the graph, no TF32{streaming}"
 
@@ -185,8 +187,9 @@ class _Kernels:
     def keep(self) -> None:
         """Write what was compiled to the cache; not while a plan is being built there."""
         runtime_cache = self._cache
-        compiled = bytes(runtime_cache.serialize())
-        if compiled == self._known:
+        serialized = runtime_cache.serialize()
+        compiled = bytes(serialized) if serialized is not None else b""
+        if compiled in (b"", self._known):
             return
         try:
             self._plans.put(self._key, compiled, wait=False)

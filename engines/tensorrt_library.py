@@ -3,6 +3,7 @@
 import logging
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from keyvid.engines.backend import import_package
@@ -43,21 +44,30 @@ class Library:
         """Whether plans are built without the GPU that they are for."""
         return bool(self.capabilities)
 
+    def check_installed(self) -> None:
+        """Refuse to go on where the package is missing, with an EngineError; imports nothing."""
+        if find_spec(self.module) is None:
+            raise EngineError(f"{self.module} is not installed; pip install {self._install}")
+
     def load(self) -> Any:
         """The Python package.
 
         Raises:
             EngineError: it is missing, too old or broken; says what to do.
         """
-        install = f"'keyvid[{self.extra}]'"
-        package = import_package(self.module, install)
+        package = import_package(self.module, self._install)
         version = str(package.__version__)
         if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < self.oldest:
             oldest = ".".join(map(str, self.oldest))
             raise EngineError(
-                f"{self.title} {version} found, want {oldest} or newer; pip install -U {install}"
+                f"{self.title} {version} found, want {oldest} or newer; "
+                f"pip install -U {self._install}"
             )
         return package
+
+    @property
+    def _install(self) -> str:
+        return f"'keyvid[{self.extra}]'"
 
     def check_card(self, gpu: Gpu) -> None:
         """Refuse a GPU that it does not run on, by name, with an EngineError."""

@@ -306,6 +306,7 @@ def test_probe(fake: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     fake.cudart.fail["cudaGetDeviceCount"] = 35
     assert "no NVIDIA driver, or one too old" in probe_engine("tensorrt").detail
+    fake.cudart.fail.clear()
     monkeypatch.setattr(sys.modules["tensorrt"], "__version__", "10.9.0")
     assert probe_engine("tensorrt").detail == (
         "TensorRT 10.9.0 found, want 11.0 or newer; pip install -U 'keyvid[tensorrt]'"

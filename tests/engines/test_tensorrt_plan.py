@@ -1,5 +1,6 @@
 """Plans built by TensorRT for RTX itself, which takes no GPU; killed, limited, found again."""
 
+import os
 import random
 import subprocess
 import sys
@@ -326,3 +327,15 @@ def test_the_builder_ends_with_the_process_that_asked(start: Any) -> None:
     asking.communicate()
     _, alive = psutil.wait_procs(builders, timeout=5)
     assert not alive
+
+
+def test_looking_for_an_engine_does_not_load_its_library() -> None:
+    """Where there is no GPU, the library would take memory for nothing."""
+    code = (
+        "import sys\n"
+        "from keyvid.engines.engine import probe_engine\n"
+        "assert not probe_engine('tensorrt-rtx').available\n"
+        "assert 'tensorrt_rtx' not in sys.modules\n"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
