@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.manifest import Bundle, write_manifest
+from keyvid.bundle.specs import FileSpec
 from keyvid.errors import BundleError, SettingsError
 from keyvid.export.build import build_bundle
 from keyvid.export.source import Source
@@ -124,3 +126,18 @@ def test_a_bundle_that_was_moved_aside_comes_back(tmp_path):
         raise KeyboardInterrupt
     assert (tmp_path / "bundle" / "bundle.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_new_export_drops_plans(source, tmp_path):
+    """They are of graphs that may be other ones now."""
+    out = tmp_path / "bundle"
+    export(source, out, ["localizer"])
+    plan = out / "localizer.portable.12345678.plan"
+    plan.write_bytes(b"native code")
+    bundle = Bundle.load(out)
+    files = bundle.files | {plan.name: FileSpec.of(plan)}
+    write_manifest(out, replace(bundle, files=files, plans={plan.name: {"file": "localizer.onnx"}}))
+    export(source, out, ["vae_decoder"])
+    assert list(Bundle.load(out).stages) == ["localizer", "vae_decoder"]
+    assert Bundle.load(out).plans is None
+    assert not plan.exists()
