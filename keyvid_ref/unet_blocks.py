@@ -93,10 +93,11 @@ class TemporalWindows:
 
     def _add_up(self, windows: Tensor) -> Tensor:
         """(N, windows, window, C) to (N, F, C): the sum over the windows of a frame."""
-        parts = windows.split(self.stride, dim=2)  # each (N, windows, stride, C)
-        last = self.num_parts - 1
-        shifted = [F.pad(part, (0, 0, 0, 0, i, last - i)) for i, part in enumerate(parts)]
-        return sum(shifted[1:], start=shifted[0]).flatten(1, 2)
+        total, *others = windows.split(self.stride, dim=2)  # each (N, windows, stride, C)
+        for i, part in enumerate(others, 1):  # the i-th stride of a window lies i strides further
+            overlap = total[:, i:] + part[:, :-1]
+            total = torch.cat([total[:, :i], overlap, part[:, -1:]], dim=1)
+        return total.flatten(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -276,14 +277,16 @@ def _project(layer: nn.Linear | nn.Conv1d, tokens: Tensor) -> Tensor:
 
 
 class FrameConv(nn.Conv3d):
-    """A convolution over frames alone; in training as one over two axes, which is faster."""
+    """A convolution over three frames of (B, C, F, H W), computed as one of images.
 
-    def forward(self, video: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(video)
-        weight = self.weight.squeeze(-1)  # (C, C, 3, 1)
-        out = F.conv2d(video.flatten(3), weight, self.bias, padding=(1, 0))
-        return out.unflatten(3, video.shape[3:])
+    Engines are better at those than at convolutions of videos.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.flatten(3), self.bias, padding=(1, 0))
 
 
 class TemporalConv(nn.Module):
@@ -295,8 +298,8 @@ class TemporalConv(nn.Module):
         def layer(with_dropout_slot: bool) -> nn.Sequential:
             # The identity stands where the released network has dropout: it keeps the key "3".
             slot = [nn.Identity()] if with_dropout_slot else []
-            conv = FrameConv(channels, channels, (3, 1, 1), padding=(1, 0, 0))
-            return nn.Sequential(nn.GroupNorm(norm_groups, channels), nn.SiLU(), *slot, conv)
+            norm = nn.GroupNorm(norm_groups, channels)
+            return nn.Sequential(norm, nn.SiLU(), *slot, FrameConv(channels))
 
         self.conv1 = layer(with_dropout_slot=False)
         self.conv2 = layer(with_dropout_slot=True)
@@ -304,7 +307,9 @@ class TemporalConv(nn.Module):
         self.conv4 = layer(with_dropout_slot=True)
 
     def forward(self, video: Tensor) -> Tensor:
-        return video + self.conv4(self.conv3(self.conv2(self.conv1(video))))
+        pixels = video.flatten(3)  # (B, C, F, H W)
+        pixels = pixels + self.conv4(self.conv3(self.conv2(self.conv1(pixels))))
+        return pixels.unflatten(3, video.shape[3:])
 
 
 class ResidualBlock(nn.Module):
