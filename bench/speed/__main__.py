@@ -3,8 +3,11 @@
 On an NVIDIA GPU:
 
 \b
-keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --engine tensorrt --out full
-python -m bench.speed --bundle full --json gpu.json
+keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --no-verify --for cuda \
+    --out full && python -m bench.speed --bundle full
+
+"cuda" takes the graphs that are made for it, "cuda:plain" those for all engines. TensorRT builds
+its engines first; `--engine tensorrt` of keyvid-export does so beforehand.
 
 On a CPU, a call of the generator with one branch (PyTorch and OpenVINO take 17 GB together):
 
@@ -16,7 +19,11 @@ python -m bench.speed --device cpu --case generator --batch 1 --variant released
 
 import json
 import platform
+import re
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +40,9 @@ from keyvid.errors import SettingsError
 from keyvid.runtime.outputs import write_atomic
 from keyvid_ref.presets import PRESETS
 
-_ENGINES = {"cuda": ("cuda", "tensorrt"), "cpu": ("openvino", "onnxruntime")}
+_ENGINES = {"cuda": ("cuda", "cuda:plain", "tensorrt"), "cpu": ("openvino", "onnxruntime")}
+_PACKAGES = ("keyvid", "numpy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
+_RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -51,10 +60,15 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--variant", "modes", multiple=True, type=click.Choice(MODES), help="Default: all")
 @click.option("--engine", "engines", multiple=True, help="Default: those for the device")
 @click.option("--case", "chosen", multiple=True, type=click.Choice(CASES), help="Default: all")
-@click.option("--batch", "batches", multiple=True, default=[1, 2, 4], show_default=True, type=int)
-@click.option("--steps", multiple=True, default=[90, 25], show_default=True, type=int)
+@click.option("--batch", "batches", multiple=True, default=[1, 4], show_default=True, type=int)
+@click.option("--steps", multiple=True, default=[90, 15], show_default=True, type=int)
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of each call")
-@click.option("--json", "output", type=click.Path(path_type=Path), help="File to write as well")
+@click.option(
+    "--json",
+    "output",
+    type=click.Path(path_type=Path),
+    help="File to write as well [default: one in bench/results/ for the preset and the device]",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG to write as well")
 def _speed(
     preset: str,
@@ -78,13 +92,16 @@ def _speed(
     engines = engines or _ENGINES[device]
     made = Bundle.load(bundle) if bundle else None
     bench = Bench(PRESETS[preset], where, made, modes or MODES, engines)
+    around = environment(where)
+    output = output or _RESULTS / f"speed.{preset}.{_as_file_name(around['device'])}.json"
+    output.parent.mkdir(exist_ok=True)
     rows: list[Measurement] = []
     for case in bench.cases(chosen or CASES, batches, steps):
         click.echo(case.name, err=True)
         rows += measure(case, where, 1 if case.name.startswith("clip") else rounds)
-        if output:  # hours of work are not lost to the last case
-            content = {"environment": environment(where), "rows": [row.to_json() for row in rows]}
-            write_atomic(output, (json.dumps(content, indent=1) + "\n").encode())
+        # After each case: hours of work are not lost to the last.
+        content = {"environment": around, "rows": [row.to_json() for row in rows]}
+        write_atomic(output, (json.dumps(content, indent=1) + "\n").encode())
     click.echo(format_measurements(rows))
     if plot:
         draw_rows(rows, f"{preset}, medians").save(plot, "PNG")
@@ -94,11 +111,38 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on."""
     is_cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if is_cuda else platform.processor(),
-        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device)
+        if is_cuda
+        else platform.processor() or platform.machine(),
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
+        "packages": _versions(),
+        "commit": _commit(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _commit() -> str | None:
+    """What was measured, with "-dirty" where files were changed; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        folder = Path(__file__).parent
+        return subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+    return None
+
+
+def _as_file_name(device: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ def count_graph_flops(path: Path) -> int:
             summed = shapes[node.input[0]][0 if transposed else -1]
         elif node.op_type == "Conv":
             summed = prod(shapes[node.input[1]][1:])
+        elif node.op_type == "MultiHeadAttention":  # with the keys, then with the values
+            summed = 2 * shapes[node.input[1]][1]
         elif node.op_type in ("Attention", "ConvTranspose", "Einsum"):
             raise NotImplementedError(f"{path}: no rule to count {node.op_type}; add one")
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import convert
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_map
 from bench.speed.calls import Call, Candidate, Case
 from bench.speed.flops import count_module_flops
 from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import Form
 from keyvid.engines.engine import choose_engine, open_engine
 from keyvid.errors import SettingsError
 from keyvid.export.stages import STAGES, Variant
@@ -39,7 +41,8 @@ class Bench:
     Attributes:
         bundle: of `preset`, for the engines; None where there is none.
         modes: of `MODES`.
-        engines: names in `keyvid.engines.engine.ENGINES`.
+        engines: names in `keyvid.engines.engine.ENGINES`; "cuda:plain" is an engine on graphs of
+            another form than its own.
     """
 
     preset: Preset
@@ -81,7 +84,8 @@ class Bench:
             on_device = [x.to(self.device) for x in inputs.values()]
             return lambda: call(*on_device)
 
-        def make_engine(engine: str) -> Call:
+        def make_engine(name_and_form: str) -> Call:
+            engine, _, form = name_and_form.partition(":")
             bundle = self._bundle_for(engine)
             opened = open_engine(
                 bundle,
@@ -89,6 +93,7 @@ class Bench:
                 engine=engine,
                 branches=variant.branches,
                 temporal=variant.temporal,
+                form=convert(form, Form) if form else None,
             )
             arrays = {key: x.numpy() for key, x in inputs.items()}
             changing = {key: x for key, x in arrays.items() if key in _PER_STEP or len(arrays) == 1}
@@ -98,7 +103,8 @@ class Bench:
         frames = next(iter(inputs.values())).shape[2] if variant.branches else 1
         what = f"{name} {frames} frames x {variant.branches}" if variant.branches else name
         warm_ups = 2 if self.device.type == "cuda" else 1
-        return Case(what, self._candidates(make, make_engine), flops, warm_ups)
+        candidates = self._candidates(make, make_engine, self.engines)
+        return Case(what, candidates, flops, warm_ups)
 
     def _clip(self, networks: Networks, steps: int) -> Case:
         preset = self.preset
@@ -120,11 +126,15 @@ class Bench:
             settings = Settings(steps=steps)
             return lambda: pipeline(image, (sound, rate), prompt="hammer", settings=settings)
 
-        candidates = self._candidates(make, make_engine)
+        own_form = [engine for engine in self.engines if ":" not in engine]
+        candidates = self._candidates(make, make_engine, own_form)
         return Case(f"clip {steps} steps", candidates, None, warm_ups=1)
 
     def _candidates(
-        self, make: Callable[["Mode"], Call], make_engine: Callable[[str], Call]
+        self,
+        make: Callable[["Mode"], Call],
+        make_engine: Callable[[str], Call],
+        engines: Sequence[str],
     ) -> list[Candidate]:
         half = self.half
         fused = partial(torch.autocast, self.device.type, half)
@@ -143,7 +153,7 @@ class Bench:
         dtype = _DTYPES[precision]
         return candidates + [
             Candidate(engine, partial(make_engine, engine), dtype, uses_torch=False)
-            for engine in self.engines
+            for engine in engines
         ]
 
     def _bundle_for(self, engine: str) -> Bundle:

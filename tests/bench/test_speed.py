@@ -14,7 +14,7 @@ from bench.speed.calls import Candidate, Case, PeakMemory, matmul_rate, measure
 from bench.speed.flops import count_graph_flops, count_module_flops
 from bench.speed.measurement import format_measurements
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.engine import probe_engine
+from keyvid.engines.engine import open_engine, probe_engine
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
 from keyvid_ref.weights import random_network
@@ -94,7 +94,8 @@ def micro(monkeypatch):
 
 def test_the_command_on_the_cpu(micro, tmp_path, capsys):
     args = ["--preset", "tiny", "--device", "cpu", "--batch", "1", "--steps", "1", "--rounds", "1",
-            "--engine", "tensorrt", "--json", str(tmp_path / "full.json"),
+            "--engine", "tensorrt", "--engine", "tensorrt:plain",
+            "--json", str(tmp_path / "full.json"),
             "--plot", str(tmp_path / "full.png")]  # fmt: skip
     assert speed.main(args) == 0
     content = json.loads((tmp_path / "full.json").read_text())
@@ -109,16 +110,18 @@ def test_the_command_on_the_cpu(micro, tmp_path, capsys):
         "vae_decoder",
         "clip 1 steps",
     ]
-    names = ["released", "autocast", "compiled", "tensorrt"]
-    assert list(rows) == [(case, name) for case in cases for name in names]
+    names = ["released", "autocast", "compiled", "tensorrt", "tensorrt:plain"]
+    expected = [(case, name) for case in cases for name in names]
+    assert list(rows) == expected[:-1]  # a clip takes the form that is the engine's own
     for (case, name), row in rows.items():
-        if name == "tensorrt":
+        if name.startswith("tensorrt"):
             assert "engine tensorrt cannot be used" in row["reason"]
             continue
         assert row["reason"] is None, row
         assert row["seconds"] > 0
         assert (row["flops_per_second"] is None) == case.startswith("clip")
-    assert content["environment"]["torch"] == torch.__version__
+    assert content["environment"]["packages"]["torch"] == torch.__version__
+    assert content["environment"].keys() >= {"device", "commit", "threads"}
     assert "generator 12 frames x 1" in capsys.readouterr().out
 
 
@@ -127,6 +130,23 @@ def engine_rows(bundle, engine):
     bench = variants.Bench(speed.PRESETS["tiny"], CPU, bundle, modes=[], engines=[engine])
     for case in bench.cases(["vae_decoder", "clip"], [], [1]):
         yield from measure(case, CPU, rounds=1)
+
+
+def test_an_engine_can_be_told_the_form_of_graphs(monkeypatch):
+    bundle = Bundle.load("tiny")
+    opened = []
+    monkeypatch.setattr(
+        variants, "open_engine", lambda *a, **k: opened.append(k["form"]) or open_engine(*a, **k)
+    )
+    for way in ("onnxruntime", "onnxruntime:plain", "onnxruntime:fast"):
+        row = next(engine_rows(bundle, way))
+        assert (row.reason is None) == (way != "onnxruntime:fast")
+    assert opened == [None, "plain"]
+
+
+def test_results_lie_beside_each_other_by_preset_and_card():
+    assert speed._as_file_name("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+    assert speed._RESULTS.parent.name == "bench"
 
 
 def test_engines_make_calls_and_clips():
