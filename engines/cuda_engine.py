@@ -3,8 +3,10 @@
 import contextlib
 import io
 import logging
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ _OPTIONS = {
     "use_tf32": "0",  # float32 in the graph is meant
     "arena_extend_strategy": "kSameAsRequested",  # others may use the GPU as well
 }
-_STRICT = "session.disable_cpu_ep_fallback"
+_CAPTURE = {"enable_cuda_graph": "1"}  # the second run is recorded, those after it replayed
+_STRICT = {"session.disable_cpu_ep_fallback": "1"}
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 _FATAL = 4  # log severity: failures are raised as well, so nothing need reach stderr
 _INSTALL = "pip uninstall onnxruntime; pip install 'keyvid[cuda]'"
@@ -38,7 +41,7 @@ def probe(name: str) -> str:
     onnxruntime = _import()
     if _PROVIDER not in onnxruntime.get_available_providers():
         raise EngineError(f"onnxruntime {onnxruntime.__version__} is for the CPU; {_INSTALL}")
-    _open(onnxruntime, _SMALLEST_GRAPH, {})
+    _open(onnxruntime, _SMALLEST_GRAPH)
     return f"ONNX Runtime {onnxruntime.__version__} on CUDA, precision of the graph, no TF32"
 
 
@@ -48,17 +51,21 @@ def load(name: str, path: Path, threads: int | None) -> "CudaRunner":
 
 
 class CudaRunner:
-    """A session whose inputs and outputs stay on the device, at the same place in all runs."""
+    """A session whose inputs and outputs stay on the device, at the same place in all runs.
+
+    All nodes run there and are recorded as a CUDA graph. Where one of the two cannot be had, a
+    warning says so and the session goes on without.
+    """
 
     def __init__(self, path: Path) -> None:
         onnxruntime = _import()
+        self._path, self._captures = path, True
         try:
-            self._session = _open(onnxruntime, path, {_STRICT: "1"})
+            self._session = _open(onnxruntime, path, _STRICT, _CAPTURE)
         except EngineError as error:
-            self._session = _open(onnxruntime, path, {})
+            self._session, self._captures = _open(onnxruntime, path), False
             log.warning("%s: parts of it run on the CPU: %s", path.name, error)
         self._values = onnxruntime.OrtValue
-        self._binding = self._session.io_binding()
         self._inputs: dict[str, Any] = {}
         self._outputs = {
             output.name: self._values.ortvalue_from_shape_and_type(
@@ -66,8 +73,7 @@ class CudaRunner:
             )
             for output in self._session.get_outputs()
         }
-        for output, value in self._outputs.items():
-            self._binding.bind_ortvalue_output(output, value)
+        self._bind()
 
     def tensors(self) -> dict[str, TensorSpec]:
         return {
@@ -83,7 +89,14 @@ class CudaRunner:
         self._binding.bind_ortvalue_input(name, self._inputs[name])
 
     def run(self) -> dict[str, np.ndarray]:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # it raises what it likes
+            if not self._captures:
+                raise
+            log.warning("%s: not recorded as a CUDA graph: %s", self._path.name, first_line(error))
+            self._open_without_capture()
+            self._session.run_with_iobinding(self._binding)
         return {name: np.array(value.numpy()) for name, value in self._outputs.items()}
 
     def close(self) -> None:
@@ -91,19 +104,37 @@ class CudaRunner:
         self._outputs.clear()
         del self._binding, self._session
 
+    def _open_without_capture(self) -> None:
+        del self._binding, self._session  # first: two would take the memory of two
+        self._session, self._captures = _open(_import(), self._path, _STRICT), False
+        self._bind()
 
-def _open(onnxruntime: Any, model: Path | bytes, config: dict[str, str]) -> Any:
-    """A session on the GPU.
+    def _bind(self) -> None:
+        self._binding = self._session.io_binding()
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+
+def _open(
+    onnxruntime: Any,
+    model: Path | bytes,
+    config: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """A session on the GPU with settings of the session, and of the provider.
 
     Raises:
         EngineError: ONNX Runtime refuses, or would run it on the CPU alone.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _FATAL
     for key, value in config.items():
-        options.add_session_config_entry(key, value)
+        settings.add_session_config_entry(key, value)
+    provider = (_PROVIDER, {**_OPTIONS, **options})
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[(_PROVIDER, _OPTIONS)])
+        session = onnxruntime.InferenceSession(model, settings, providers=[provider])
     except Exception as error:  # it raises what it likes
         raise EngineError(first_line(error)) from error
     if _PROVIDER not in session.get_providers():

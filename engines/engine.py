@@ -1,6 +1,7 @@
 """An engine: one graph of a bundle made callable by a backend, and the choice of the backend."""
 
 import importlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ import numpy as np
 
 from keyvid.bundle.external_data import check_external_data, without_links
 from keyvid.bundle.manifest import Bundle
-from keyvid.bundle.specs import GraphSpec, TensorSpec
+from keyvid.bundle.specs import Form, GraphSpec, TensorSpec
 from keyvid.engines.backend import first_line
 from keyvid.errors import BundleError, EngineError, SettingsError
 
@@ -24,10 +25,14 @@ ENGINES = {
     "openvino-bf16": "keyvid.engines.openvino_engine",
     "tensorrt-streaming": "keyvid.engines.tensorrt_engine",
 }
+# Engine name -> the form of graphs that is made for it.
+_FORMS: dict[str, Form] = {"cuda": "cuda"}
 AUTO = "auto"
 _DAMAGED_ADVICE = "; copy or export the bundle again, or take another --engine"
 # On a CPU with bfloat16 a clip of a large model takes minutes less with it.
 _BF16_FIRST_BYTES = 2**30
+
+log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -178,6 +183,7 @@ def open_engine(
     engine: str = AUTO,
     branches: int | None = None,
     temporal: str | None = None,
+    form: Form | None = None,
     threads: int | None = None,
 ) -> Engine:
     """The stage of `bundle` made callable.
@@ -185,14 +191,43 @@ def open_engine(
     Args:
         engine: "auto" or a name in `ENGINES`.
         branches, temporal: which graph of the stage, where it has several.
+        form: of the graph; None for the one that is made for the engine, or plain if there is none.
         threads: as for `open_graph`.
 
     Raises:
         BundleError: there is no such graph; and as `open_graph`.
         EngineError: the engine cannot be used, or cannot load the graph.
     """
-    graph = bundle.graph(stage, branches=branches, temporal=temporal)
-    return open_graph(bundle, stage, graph, choose_engine(engine, bundle).name, threads)
+    name = choose_engine(engine, bundle).name
+    graph = graph_for(name, bundle, stage, branches=branches, temporal=temporal, form=form)
+    return open_graph(bundle, stage, graph, name, threads)
+
+
+def graph_for(
+    engine: str,
+    bundle: Bundle,
+    stage: str,
+    *,
+    branches: int | None = None,
+    temporal: str | None = None,
+    form: Form | None = None,
+) -> GraphSpec:
+    """The graph of a stage that an engine takes; the arguments are those of `open_engine`.
+
+    Raises:
+        BundleError: there is none that fits.
+    """
+    wanted = form or form_for(engine)
+    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=wanted)
+    if graph.form != wanted:
+        log.warning(
+            "%s: a graph for all engines, which %s runs slower than its own; "
+            "keyvid-export --for %s makes those",
+            graph.file,
+            engine,
+            wanted,
+        )
+    return graph
 
 
 def open_graph(
@@ -211,47 +246,14 @@ def open_graph(
     """
     if threads is not None and threads < 1:
         raise SettingsError(f"threads {threads}: want at least 1")
-    check_external_data(bundle, graph.file)
-    path = bundle.path.resolve() / graph.file
-    try:
-        with without_links(path) as plain:
-            runner = _backend(name).load(name, plain, threads)
-        found = runner.tensors()
-    except BundleError:
-        raise
-    except Exception as error:  # backends raise what they like
-        advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
-        reason = f"{first_line(error)}{advice}"
-        raise EngineError(f"{path}: engine {name} cannot load it: {reason}") from error
-    try:
-        _check_tensors(found, graph, f"{path}: {stage}")
-    except BundleError:
-        runner.close()
-        raise
-    return Engine(name, graph, runner)
-
-
-def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:
-    stated = graph.inputs | graph.outputs
-    for name in sorted(found.keys() | stated.keys()):
-        if found.get(name) != stated.get(name):
-            raise BundleError(
-                f"{where} tensor {name!r} is {found.get(name)}, bundle.json says "
-                f"{stated.get(name)}; export it again with keyvid-export"
-            )
-
-
-class _Backend(Protocol):
-    """A module that `ENGINES` names."""
-
-    def probe(self, name: str) -> str:
-        """Version and device in words; an EngineError says why the engine cannot be used."""
-
-    def load(self, name: str, path: Path, threads: int | None) -> Runner:
-        """The ONNX graph at the absolute `path`, compiled."""
-
-
-def _backend(name: str) -> _Backend:
-    module: Any = importlib.import_module(ENGINES[name])
-    backend: _Backend = module
-    return backend
+    name = choose_engine(engine, bundle).name
+    wanted = form or form_for(name)
+    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=wanted)
+    if graph.form != wanted:
+        log.warning(
+            "%s: a graph for all engines, which %s runs slower than its own; "
+            "keyvid-export --for %s makes those",
+            graph.file,
+            name,
+            wanted,
+        )

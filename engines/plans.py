@@ -92,7 +92,7 @@ def build_plans(
         EngineError: a plan cannot be built; those before it stay.
     """
     cache, settings = PlanCache(), SETTINGS[options.engine]
-    graphs = [graph for stage in stages for graph in bundle.stage(stage).graphs]
+    graphs = [graph for stage in stages for graph in bundle.graphs(stage)]
     for number, graph in enumerate(graphs, 1):
         progress(f"{graph.file}: plan {number} of {len(graphs)}")
         check_external_data(bundle, graph.file)

@@ -19,7 +19,7 @@ import numpy as np
 from keyvid.bundle.files import known_sha256
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import Check, GraphSpec
-from keyvid.engines.engine import EngineChoice, open_engine
+from keyvid.engines.engine import EngineChoice, form_for, open_engine
 from keyvid.engines.gpu import free_bytes
 from keyvid.engines.memory import process_bytes
 from keyvid.errors import BundleError, EngineError
@@ -78,7 +78,7 @@ def verify_engine(
     """Run each graph of `bundle` on the engine of that name, and compare where that is possible."""
     for stage, spec in bundle.stages.items():
         tolerance = ENGINE_TOLERANCE.get(engine, TOLERANCE[spec.precision])
-        for graph in spec.graphs:
+        for graph in bundle.graphs(stage, form_for(engine)):
             progress(graph.file)
             yield _verify_graph(bundle, stage, graph, engine, tolerance)
 

@@ -1,7 +1,7 @@
 """A bundle from weights: the graphs of each stage written beside them and verified."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from keyvid.bundle.manifest import write_manifest
-from keyvid.bundle.specs import Check, Precision, StageSpec
+from keyvid.bundle.specs import Check, Form, Precision, StageSpec
 from keyvid.engines.verification import TOLERANCE
 from keyvid.errors import KeyvidError
+from keyvid.export.cuda_check import find_cpu_nodes
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph, makers
 from keyvid.export.ranges import Ranges, stage_ranges
@@ -50,6 +51,7 @@ def build_bundle(
     stages: Collection[str] = tuple(STAGES),
     *,
     precision: Precision = "fp32",
+    families: Collection[Form] = (),
     verify: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[StageReport]:
@@ -59,6 +61,7 @@ def build_bundle(
         out: a bundle, or a folder that is empty or not there.
         stages: names in `STAGES`.
         precision: "fp32" or "fp16", what the graphs compute in.
+        families: forms to write besides the plain one, each for a family of engines.
         progress: called with a line before each graph.
 
     Raises:
@@ -67,9 +70,10 @@ def build_bundle(
     out = out.resolve()
     kept = find_kept(out, source, stages)
     source.check(stages)
-    exporter = _Exporter(source, precision, verify, _open_scene(source) if verify else None)
+    forms: tuple[Form, ...] = ("plain", *families)
+    exporter = _Exporter(source, precision, forms, verify, _open_scene(source) if verify else None)
     reports = []
-    with put_in_place(out, _describe_export(source, stages, precision, verify)) as made:
+    with put_in_place(out, _describe_export(source, stages, precision, forms, verify)) as made:
         missing = [name for name in stages if name not in made.stages]
         for name in missing:  # all of them before the slow part, which bad input should not reach
             exporter.write_weights(name, made.folder, kept)
@@ -90,11 +94,15 @@ def build_bundle(
 
 
 def _describe_export(
-    source: Source, stages: Collection[str], precision: Precision, verify: bool
+    source: Source,
+    stages: Collection[str],
+    precision: Precision,
+    forms: tuple[Form, ...],
+    verify: bool,
 ) -> str:
     """All that the finished stages of an export depend on."""
     inputs = {name: spec.sha256 for name, spec in source.checksums(stages).items()}
-    options = [repr(source.preset), source.origin.seed, [*stages], precision, verify]
+    options = [repr(source.preset), source.origin.seed, [*stages], precision, forms, verify]
     return json.dumps([inputs, options, makers()])
 
 
@@ -120,6 +128,7 @@ class _Exporter:
 
     source: Source
     precision: Precision
+    forms: tuple[Form, ...]
     verify: bool
     scene: Scene | None
 
@@ -137,18 +146,18 @@ class _Exporter:
         ranges = self._ranges(stage, weights)
         graphs, errors = [], []
         for variant in stage.variants:
-            path = folder / f"{name}{variant.suffix}.onnx"
-            progress(path.name)
-            shape = self._write_graph(stage, variant, preset, weights, path, ranges)
-            if ranges:  # half precision is made for TensorRT
-                _check_tensorrt(path)
+            paths = {form: folder / _graph_file(name, variant, form) for form in self.forms}
+            progress(", ".join(path.name for path in paths.values()))
+            shape = self._write_graphs(stage, variant, preset, weights, paths, ranges)
             inputs = stage.inputs(preset, variant)
-            graph = describe_graph(path, variant, inputs, {stage.output: shape})
-            if self.verify:
-                error, check = self._verify(stage, variant, weights, path, ranges)
-                graph = replace(graph, check=check)
-                errors.append(error)
-            graphs.append(graph)
+            for form, path in paths.items():
+                _check_operators(path, form, self.precision)
+                graph = describe_graph(path, variant, form, inputs, {stage.output: shape})
+                if self.verify:
+                    error, check = self._verify(stage, variant, weights, form, path, ranges)
+                    graph = replace(graph, check=check)
+                    errors.append(error)
+                graphs.append(graph)
         half = ranges.describe() if ranges and self.scene else None
         return StageSpec(self.precision, tuple(graphs), max(errors, default=None), half)
 
@@ -167,16 +176,16 @@ class _Exporter:
             )
         return ranges
 
-    def _write_graph(
+    def _write_graphs(
         self,
         stage: Stage,
         variant: Variant,
         preset: Preset,
         weights: Path,
-        path: Path,
+        paths: Mapping[Form, Path],
         ranges: Ranges | None,
     ) -> tuple[int, ...]:
-        """Write the graph of a stage at the size of `preset`; gives the output's shape."""
+        """Write the forms of a stage's graph at the size of `preset`; gives the output's shape."""
         module = outline_network(preset, stage.weights)
         return export_graph(
             half_precision(module, ranges.islands) if ranges else module,
@@ -184,11 +193,17 @@ class _Exporter:
             known_sample(stage.inputs(preset, variant)),
             stage.output,
             weights,
-            path,
+            paths,
         )
 
     def _verify(
-        self, stage: Stage, variant: Variant, weights: Path, path: Path, ranges: Ranges | None
+        self,
+        stage: Stage,
+        variant: Variant,
+        weights: Path,
+        form: Form,
+        path: Path,
+        ranges: Ranges | None,
     ) -> tuple[float, Check | None]:
         """Largest relative error of the graph at `path`, or of the same in small.
 
@@ -208,7 +223,7 @@ class _Exporter:
             return error, reference_check(reference, stage.output, sample)
         small = path.with_name(f"small.{path.name}")
         try:
-            self._write_graph(stage, variant, preset, weights, small, ranges)
+            self._write_graphs(stage, variant, preset, weights, {form: small}, ranges)
             if read_nodes(small) != read_nodes(path):
                 raise ExportError(
                     f"{path.name}: is not the graph that {preset.height}x{preset.width} pixels "
@@ -248,11 +263,23 @@ class _Exporter:
         return max(errors)
 
 
-def _check_tensorrt(path: Path) -> None:
-    if problems := find_problems(path):
+def _graph_file(stage: str, variant: Variant, form: Form) -> str:
+    suffix = "" if form == "plain" else f".{form}"
+    return f"{stage}{variant.suffix}{suffix}.onnx"
+
+
+def _check_operators(path: Path, form: Form, precision: Precision) -> None:
+    """Refuse a graph that is not for the engine that its form or precision is made for."""
+    if form == "cuda":
+        problems, why = find_cpu_nodes(path), "nodes would not run on the GPU"
+    elif precision == "fp16":
+        problems, why = find_problems(path), "reasons why TensorRT would refuse it"
+    else:
+        return
+    if problems:
         raise ExportError(
-            f"{path.name}: {len(problems)} reasons why TensorRT would refuse it, the first: "
-            f"{problems[0]}; nothing was written, use the versions that pyproject.toml names"
+            f"{path.name}: {len(problems)} {why}, the first: {problems[0]}; nothing was written, "
+            "use the versions that pyproject.toml names"
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.bundle.specs import Precision
+from keyvid.bundle.specs import Form, Precision
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.engines.plan_options import plan_options
 from keyvid.errors import SettingsError
@@ -70,6 +70,13 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
     "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
 )
 @click.option(
+    "--for",
+    "families",
+    multiple=True,
+    type=click.Choice(["cuda"]),
+    help="Graphs for a family of engines besides those for all",
+)
+@click.option(
     "--engine", help="Build its plans as well: tensorrt-rtx, tensorrt or tensorrt-streaming"
 )
 @plan_options
@@ -83,6 +90,7 @@ def _export(
     precision: Precision,
     out: Path | None,
     verify: bool,
+    families: tuple[Form, ...],
     engine: str | None,
     target: str | None,
     max_memory: int | None,
@@ -123,7 +131,13 @@ def _export(
 
     source = open_source(PRESETS[preset], chosen, weights, random_weights, given, from_hub)
     reports = build_bundle(
-        source, out, chosen, precision=precision, verify=verify, progress=progress
+        source,
+        out,
+        chosen,
+        precision=precision,
+        families=tuple(dict.fromkeys(families)),
+        verify=verify,
+        progress=progress,
     )
     click.echo(format_table(reports))
     if plans:

@@ -2,8 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from keyvid.bundle.specs import Form
+from keyvid.export.forms import make_form
 from keyvid_ref.unet_blocks import UnitLength
 
 # Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
@@ -35,9 +38,9 @@ def export_graph(
     inputs: dict[str, Tensor],
     output: str,
     weights: Path,
-    path: Path,
+    paths: Mapping[Form, Path],
 ) -> tuple[int, ...]:
-    """Write `call(module, *inputs)` to `path`; floating inputs and the output are float32.
+    """Write `call(module, *inputs)` to `paths`; floating inputs and the output are float32.
 
     The graph computes in the type of the module's parameters. Each weight keeps its state-dict
     name and refers to `weights`, whatever type it has there, so that graphs can share the file.
@@ -45,7 +48,8 @@ def export_graph(
     Args:
         module: may be on the meta device, as no weight is looked at.
         inputs: examples, by tensor name in the order of the call; the graph takes their shapes.
-        weights: safetensors file beside `path` with the state dict of `module`.
+        weights: safetensors file with the state dict of `module`.
+        paths: by form of the graph, see `keyvid.export.forms`; files beside `weights`.
     Returns:
         Shape of the output.
     """
@@ -65,14 +69,16 @@ def export_graph(
         )
     assert program is not None
     model = program.model
-    stored = _read_layout(weights)
-    for name in stored:
+    layout = _read_layout(weights)
+    for name in layout:
         if (weight := model.graph.initializers.get(f"module.{name}")) is not None:
             weight.name, weight.const_value = name, None  # it may be a meta tensor
-    _simplify(model, stored)
-    _split_stored(model.graph, stored)
-    _store_outside(model.graph, stored)
-    ir.save(model, path)
+    _simplify(model, layout)
+    for form, path in paths.items():
+        made, stored = make_form(model, form), dict(layout)
+        _view_stored(made.graph, stored)
+        _store_outside(made.graph, stored)
+        ir.save(made, path)
     shape = model.graph.outputs[0].shape
     assert shape is not None
     return shape.numpy()
@@ -128,35 +134,37 @@ def _simplify(model: ir.Model, weights: Collection[str]) -> None:
     )(model)
 
 
-def _split_stored(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:
-    """Let the parts of a weight that is split along its rows be weights, `stored` where it is.
+def _view_stored(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:
+    """Let a weight that is reshaped, or split along its rows, be weights where it is `stored`.
 
-    Engines would fold the split, and then hold a copy beside the file.
+    Engines would fold these nodes, and may then hold copies beside the file.
     """
-    for node in [node for node in graph if node.op_type == "Split"]:
+    for node in [node for node in graph if node.op_type in ("Reshape", "Split")]:
         weight = node.inputs[0]
         if weight is None or weight.name not in stored or node.attributes.get_int("axis", 0) != 0:
             continue
         whole, dtype = stored[weight.name], weight.dtype
         assert dtype is not None
-        start, row_bytes = whole.offset or 0, whole.nbytes // whole.shape.numpy()[0]
+        start = whole.offset or 0
         for index, part in enumerate(node.outputs):
             assert part.shape is not None
-            name = f"{weight.name}.{index}"
+            sizes = part.shape.numpy()
+            what = index if node.op_type == "Split" else "x".join(map(str, sizes))
+            name = f"{weight.name}.{what}"
             stored[name] = ir.ExternalTensor(
                 location=whole.location,
                 offset=start,
-                length=row_bytes * part.shape.numpy()[0],
+                length=whole.nbytes * prod(sizes) // whole.size,
                 dtype=whole.dtype,
                 shape=part.shape,
                 name=name,
                 base_dir=whole.base_dir,
             )
             start += stored[name].nbytes
-            # A type of its own, as `_store_outside` changes it.
-            value = ir.Value(name=name, shape=part.shape, type=ir.TensorType(dtype))
-            graph.initializers[name] = value
-            part.replace_all_uses_with(value)
+            if name not in graph.initializers:
+                value = ir.Value(name=name, shape=part.shape, type=ir.TensorType(dtype))
+                graph.initializers[name] = value
+            part.replace_all_uses_with(graph.initializers[name])
         graph.remove(node, safe=True)
         if not weight.uses():
             del graph.initializers[weight.name]
@@ -168,7 +176,7 @@ def _store_outside(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> Non
     for name in [name for name in stored if name in graph.initializers]:
         weight = graph.initializers[name]
         users, computed_type = list(weight.uses()), weight.dtype
-        weight.const_value, weight.dtype = stored[name], stored[name].dtype
+        weight.const_value, weight.type = stored[name], ir.TensorType(stored[name].dtype)
         if weight.dtype != computed_type:
             assert computed_type is not None
             cast = ir.node("Cast", [weight], {"to": computed_type})

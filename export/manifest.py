@@ -8,6 +8,7 @@ from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
+    Form,
     GraphSpec,
     StageSpec,
     TensorSpec,
@@ -56,7 +57,11 @@ def makers() -> dict[str, str]:
 
 
 def describe_graph(
-    path: Path, variant: Variant, inputs: dict[str, Input], outputs: dict[str, tuple[int, ...]]
+    path: Path,
+    variant: Variant,
+    form: Form,
+    inputs: dict[str, Input],
+    outputs: dict[str, tuple[int, ...]],
 ) -> GraphSpec:
     """The manifest's entry of the graph at `path`; `outputs` gives the shapes."""
     return GraphSpec(
@@ -69,6 +74,7 @@ def describe_graph(
         memory=graph_memory(path),
         branches=variant.branches,
         temporal=variant.temporal,
+        form=form,
     )
 
 

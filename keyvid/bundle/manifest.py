@@ -19,6 +19,7 @@ from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
     FileSpec,
+    Form,
     GraphSpec,
     StageSpec,
     WeightsKind,
@@ -105,11 +106,22 @@ class Bundle(Manifest):
         graphs = self.stage(stage).graphs
         return tuple(sorted({graph.branches for graph in graphs if graph.branches is not None}))
 
-    def graph(
-        self, stage: str, *, branches: int | None = None, temporal: str | None = None
-    ) -> GraphSpec:
-        """The one graph of `stage` that fits; None fits all, and must leave one."""
+    def graphs(self, stage: str, form: Form = "plain") -> list[GraphSpec]:
+        """The graphs of `stage` in that form, the plain ones where it has none of it."""
         graphs = self.stage(stage).graphs
+        in_form = [graph for graph in graphs if graph.form == form]
+        return in_form or [graph for graph in graphs if graph.form == "plain"]
+
+    def graph(
+        self,
+        stage: str,
+        *,
+        branches: int | None = None,
+        temporal: str | None = None,
+        form: Form = "plain",
+    ) -> GraphSpec:
+        """The one of `graphs` that fits; None fits all, and must leave one."""
+        graphs = self.graphs(stage, form)
         fitting = [
             graph
             for graph in graphs

@@ -12,6 +12,7 @@ from keyvid.sampling import Layout, Temporal
 WeightsKind = Literal["trained", "random"]
 Precision = Literal["fp32", "fp16"]
 DType = Literal["float32", "int64"]
+Form = Literal["plain", "cuda"]
 
 # A size along an axis or a count; sums and products of some of them stay far from 2**63.
 Count = Annotated[int, Meta(ge=1, lt=2**24)]
@@ -123,6 +124,8 @@ class GraphSpec:
         branches: guidance branches per call, None for a stage without branches.
         temporal: temporal attention, "full" or "windows", None where there is none.
         check: a call with known outcome, None if it was not verified.
+        form: operators that it is made of, "plain" for every engine or those for one family of
+            engines, see `keyvid.export.forms`.
     """
 
     file: str
@@ -132,6 +135,7 @@ class GraphSpec:
     branches: Count | None = None
     temporal: Temporal | None = None
     check: Check | None = None
+    form: Form = "plain"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 and that it refuses to run where only the CPU would.
 """
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.manifest import Bundle, write_manifest
 from keyvid.engines import cuda_engine
 from keyvid.engines.cuda_engine import CudaRunner
 from keyvid.engines.engine import Engine, open_engine, probe_engine
+from keyvid.engines.verification import verify_engine
 from keyvid.errors import EngineError
 
 
@@ -32,6 +35,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine on the CPU provider, with the same calls."""
     monkeypatch.setattr(cuda_engine, "_PROVIDER", "CPUExecutionProvider")
     monkeypatch.setattr(cuda_engine, "_OPTIONS", {})
+    monkeypatch.setattr(cuda_engine, "_CAPTURE", {})
     monkeypatch.setattr(cuda_engine, "_DEVICE", "cpu")
 
 
@@ -126,6 +130,90 @@ def test_nodes_left_to_the_cpu_are_said(
     """Asked for none there, ONNX Runtime refuses this provider; it is taken all the same."""
     CudaRunner(affine_bundle.path / "affine.onnx")
     assert "affine.onnx: parts of it run on the CPU" in caplog.text
+
+
+def test_what_cannot_be_recorded_runs_all_the_same(
+    affine_bundle: Bundle,
+    affine: SimpleNamespace,
+    on_cpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(cuda_engine, "_STRICT", {})  # as if all nodes were on the GPU
+    engine = open_engine(affine_bundle, "affine", engine="cuda")
+    first = engine._runner._session
+
+    def fail(binding: object) -> None:
+        raise RuntimeError("capture is not permitted")
+
+    monkeypatch.setattr(first, "run_with_iobinding", fail)
+    for seed in range(2):
+        inputs = affine.draw(seed)
+        np.testing.assert_allclose(engine(**inputs)["y"], affine.expected(**inputs), atol=1e-5)
+    assert engine._runner._session is not first
+    message = "affine.onnx: not recorded as a CUDA graph: capture is not permitted"
+    assert [record.getMessage() for record in caplog.records if "CUDA graph" in record.msg] == [
+        message
+    ]
+
+
+def test_recorded_runs_do_not_hide_errors(
+    affine_bundle: Bundle, affine: SimpleNamespace, on_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the recording is tried again; here nothing is recorded."""
+    engine = open_engine(affine_bundle, "affine", engine="cuda")
+
+    def fail(binding: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine._runner._session, "run_with_iobinding", fail)
+    with pytest.raises(EngineError, match="engine cuda failed: out of memory"):
+        engine(**affine.draw(0))
+
+
+@pytest.fixture
+def two_forms(affine_bundle: Bundle) -> Bundle:
+    """The bundle with a second graph of its stage, made for CUDA."""
+    spec = affine_bundle.stages["affine"]
+    (plain,) = spec.graphs
+    shutil.copyfile(affine_bundle.path / plain.file, affine_bundle.path / "affine.cuda.onnx")
+    cuda = replace(plain, file="affine.cuda.onnx", form="cuda")
+    files = {**affine_bundle.files, cuda.file: affine_bundle.files[plain.file]}
+    stages = {"affine": replace(spec, graphs=(plain, cuda))}
+    write_manifest(affine_bundle.path, replace(affine_bundle, stages=stages, files=files))
+    return Bundle.load(affine_bundle.path)
+
+
+def test_each_engine_takes_its_form(
+    two_forms: Bundle, on_cpu: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = {
+        name: open_engine(two_forms, "affine", engine=name)._graph.file
+        for name in ("cuda", "onnxruntime")
+    }
+    assert taken == {"cuda": "affine.cuda.onnx", "onnxruntime": "affine.onnx"}
+    assert "a graph for all engines" not in caplog.text
+    plain = open_engine(two_forms, "affine", engine="cuda", form="plain")
+    assert plain._graph.file == "affine.onnx"
+    assert two_forms.graph("affine").form == "plain"
+
+
+def test_without_its_form_an_engine_takes_the_plain_one_and_says_so(
+    affine_bundle: Bundle, on_cpu: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_engine(affine_bundle, "affine", engine="cuda")
+    assert (
+        "affine.onnx: a graph for all engines, which cuda runs slower than its own; "
+        "keyvid-export --for cuda makes those"
+    ) in caplog.text
+
+
+def test_verification_runs_the_form_of_the_engine(two_forms: Bundle, on_cpu: None) -> None:
+    files = {
+        name: [report.graph for report in verify_engine(two_forms, name)]
+        for name in ("cuda", "onnxruntime")
+    }
+    assert files == {"cuda": ["affine.cuda.onnx"], "onnxruntime": ["affine.onnx"]}
 
 
 def test_probe_names_device_and_precision(on_cpu: None) -> None:

@@ -77,16 +77,16 @@ def few_variants():
 
 @pytest.fixture(scope="session")
 def exported(source, few_variants, tmp_path_factory):
-    """Every stage of the micro preset, verified: folder of the bundle and the reports."""
+    """Every stage of the micro preset in all forms, verified: folder of the bundle and reports."""
     folder = tmp_path_factory.mktemp("bundles") / "micro"
-    return folder, build_bundle(source, folder)
+    return folder, build_bundle(source, folder, families=["cuda"])
 
 
 @pytest.fixture(scope="session")
 def exported_half(source, few_variants, tmp_path_factory):
-    """Every stage of the micro preset in half precision, not verified: folder of the bundle."""
+    """Every stage of the micro preset in half precision and all forms, not verified: its folder."""
     folder = tmp_path_factory.mktemp("bundles") / "half"
-    build_bundle(source, folder, precision="fp16", verify=False)
+    build_bundle(source, folder, precision="fp16", families=["cuda"], verify=False)
     return folder
 
 

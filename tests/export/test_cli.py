@@ -26,15 +26,21 @@ def run(capsys, *args):
 
 def test_export_of_one_stage(tmp_path, capsys, small_preset):
     out = tmp_path / "bundle"
-    code, stdout, stderr = run(capsys, "--random-weights", 3, "--stage", "localizer", "--out", out)
+    code, stdout, stderr = run(
+        capsys, "--random-weights", 3, "--stage", "localizer", "--for", "cuda", "--out", out
+    )
     assert code == 0
     header, row, path = stdout.splitlines()
     assert header.split() == ["stage", "size", "time", "error"]
     assert row.split()[0] == "localizer"
     assert float(row.split()[-1]) < 1e-4
     assert path == str(out)
-    assert "localizer.onnx" in stderr
-    assert list(Bundle.load(out).stages) == ["localizer"]
+    assert "localizer.onnx, localizer.cuda.onnx" in stderr
+    bundle = Bundle.load(out)
+    assert list(bundle.stages) == ["localizer"]
+    assert [graph.form for graph in bundle.stages["localizer"].graphs] == ["plain", "cuda"]
+    assert bundle.graph("localizer").file == "localizer.onnx"
+    assert bundle.graph("localizer", form="cuda").file == "localizer.cuda.onnx"
 
 
 def test_half_precision_says_how_large_values_get(tmp_path, capsys, small_preset):

@@ -40,7 +40,7 @@ def export(tmp_path, network):
             inputs,
             "features",
             tmp_path / "weights.safetensors",
-            tmp_path / name,
+            {"plain": tmp_path / name},
         )
         assert shape == (1, 8)
         return tmp_path / name
@@ -104,7 +104,7 @@ def test_parts_of_a_weight_lie_where_it_lies(tmp_path, dtype):
     save_file({key: value.to(dtype) for key, value in network.state_dict().items()}, weights)
     path = tmp_path / "graph.onnx"
     x = torch.randn(3, 4)
-    export_graph(network, lambda net, x: net(x), {"x": x}, "y", weights, path)
+    export_graph(network, lambda net, x: net(x), {"x": x}, "y", weights, {"plain": path})
     model = onnx.load(path)
     assert "Split" not in {node.op_type for node in model.graph.node}
     loaded = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -24,19 +24,19 @@ FLOAT, HALF, DOUBLE, INT64 = (
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_in_float32(exported, stage):
     folder, _ = exported
-    for graph in Bundle.load(folder).stages[stage].graphs:
+    for graph in Bundle.load(folder).graphs(stage):
         assert find_problems(folder / graph.file) == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_in_half_precision(exported_half, stage):
-    for graph in Bundle.load(exported_half).stages[stage].graphs:
+    for graph in Bundle.load(exported_half).graphs(stage):
         assert find_problems(exported_half / graph.file) == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_half_precision_multiplies_in_half_precision(exported_half, stage):
-    for spec in Bundle.load(exported_half).stages[stage].graphs:
+    for spec in Bundle.load(exported_half).graphs(stage):
         model = onnx.load(exported_half / spec.file, load_external_data=False)
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
         types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
