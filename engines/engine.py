@@ -199,35 +199,10 @@ def open_engine(
         EngineError: the engine cannot be used, or cannot load the graph.
     """
     name = choose_engine(engine, bundle).name
-    graph = graph_for(name, bundle, stage, branches=branches, temporal=temporal, form=form)
+    graph = bundle.graph(
+        stage, branches=branches, temporal=temporal, form=form or form_for(name)
+    )
     return open_graph(bundle, stage, graph, name, threads)
-
-
-def graph_for(
-    engine: str,
-    bundle: Bundle,
-    stage: str,
-    *,
-    branches: int | None = None,
-    temporal: str | None = None,
-    form: Form | None = None,
-) -> GraphSpec:
-    """The graph of a stage that an engine takes; the arguments are those of `open_engine`.
-
-    Raises:
-        BundleError: there is none that fits.
-    """
-    wanted = form or form_for(engine)
-    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=wanted)
-    if graph.form != wanted:
-        log.warning(
-            "%s: a graph for all engines, which %s runs slower than its own; "
-            "keyvid-export --for %s makes those",
-            graph.file,
-            engine,
-            wanted,
-        )
-    return graph
 
 
 def open_graph(

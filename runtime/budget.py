@@ -6,6 +6,7 @@ from operator import itemgetter
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
+from keyvid.engines.engine import form_for
 from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
 from keyvid.errors import SettingsError
 from keyvid.runtime.guidance import active_branches, batch_sizes
@@ -63,7 +64,7 @@ class Budget:
         lines: list[tuple[int, str]] = []
         too_large: list[tuple[int, str, GraphSpec]] = []
         for stage in self._bundle.stages:
-            graphs = [*_graphs(self._bundle, stage, sampling, cfg_batch)]
+            graphs = [*_graphs(self._bundle, stage, self._engine, sampling, cfg_batch)]
             needs = [self._held + self.bytes_of(graph) for graph in graphs]
             fits = [needed <= room or not self._is_here for needed in needs]
             if not any(fits):
@@ -96,16 +97,17 @@ def _all_graphs(bundle: Bundle) -> Iterator[GraphSpec]:
 
 
 def _graphs(
-    bundle: Bundle, stage: str, sampling: Sampling, cfg_batch: int | None
+    bundle: Bundle, stage: str, engine: str, sampling: Sampling, cfg_batch: int | None
 ) -> Iterator[GraphSpec]:
     """The graphs of a stage that could be taken, the best first."""
+    form = form_for(engine)
     if stage not in UNETS:
-        yield bundle.graph(stage)
+        yield bundle.graph(stage, form=form)
         return
     active, _ = active_branches(*sampling.of(stage).scales)
     temporal = sampling.temporal if stage == "interpolator" else None
     for branches in batch_sizes(len(active), bundle.branches(stage), cfg_batch):
-        yield bundle.graph(stage, branches=branches, temporal=temporal)
+        yield bundle.graph(stage, branches=branches, temporal=temporal, form=form)
 
 
 def _check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:
