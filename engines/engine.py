@@ -199,9 +199,7 @@ def open_engine(
         EngineError: the engine cannot be used, or cannot load the graph.
     """
     name = choose_engine(engine, bundle).name
-    graph = bundle.graph(
-        stage, branches=branches, temporal=temporal, form=form or form_for(name)
-    )
+    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=form or form_for(name))
     return open_graph(bundle, stage, graph, name, threads)
 
 
@@ -221,14 +219,60 @@ def open_graph(
     """
     if threads is not None and threads < 1:
         raise SettingsError(f"threads {threads}: want at least 1")
-    name = choose_engine(engine, bundle).name
-    wanted = form or form_for(name)
-    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=wanted)
-    if graph.form != wanted:
+    if graph.form == "plain" != form_for(name):
         log.warning(
             "%s: a graph for all engines, which %s runs slower than its own; "
             "keyvid-export --for %s makes those",
             graph.file,
             name,
-            wanted,
+            form_for(name),
         )
+    check_external_data(bundle, graph.file)
+    path = bundle.path.resolve() / graph.file
+    try:
+        with without_links(path) as plain:
+            runner = _backend(name).load(name, plain, threads)
+        found = runner.tensors()
+    except BundleError:
+        raise
+    except Exception as error:  # backends raise what they like
+        advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
+        reason = f"{first_line(error)}{advice}"
+        raise EngineError(f"{path}: engine {name} cannot load it: {reason}") from error
+    try:
+        _check_tensors(found, graph, f"{path}: {stage}")
+    except BundleError:
+        runner.close()
+        raise
+    return Engine(name, graph, runner)
+
+
+def form_for(engine: str) -> Form:
+    """The form of graphs that the engine of that name takes where a bundle has it."""
+    return _FORMS.get(engine, "plain")
+
+
+def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:
+    stated = graph.inputs | graph.outputs
+    for name in sorted(found.keys() | stated.keys()):
+        if found.get(name) != stated.get(name):
+            raise BundleError(
+                f"{where} tensor {name!r} is {found.get(name)}, bundle.json says "
+                f"{stated.get(name)}; export it again with keyvid-export"
+            )
+
+
+class _Backend(Protocol):
+    """A module that `ENGINES` names."""
+
+    def probe(self, name: str) -> str:
+        """Version and device in words; an EngineError says why the engine cannot be used."""
+
+    def load(self, name: str, path: Path, threads: int | None) -> Runner:
+        """The ONNX graph at the absolute `path`, compiled."""
+
+
+def _backend(name: str) -> _Backend:
+    module: Any = importlib.import_module(ENGINES[name])
+    backend: _Backend = module
+    return backend
