@@ -41,6 +41,9 @@ def add_plan(folder: Path, plan: Plan, cache: PlanCache) -> FileSpec:
     """Put a plan that was built here into the bundle in `folder`, in place of older ones like it.
 
     Killed at any moment, the bundle is as before or has the plan.
+
+    Raises:
+        BundleError: the bundle cannot be written.
     """
     spec = FileSpec(len(plan.content), hashlib.sha256(plan.content).hexdigest())
     stem, targets = Path(plan.ingredients["file"]).stem, targets_of(plan.ingredients)
@@ -95,7 +98,7 @@ def find_bundled(graph: Path, settings: BuildSettings, cache: PlanCache, gpu: Gp
     found = find_fitting(plans, graph, settings, gpu)
     if found is None:
         raise EngineError(_why_not(plans, graph, settings, gpu))
-    (name,) = (name for name, what in (bundle.plans or {}).items() if what == found)
+    name = next(name for name, what in (bundle.plans or {}).items() if what == found)
     path, spec = bundle.path / name, bundle.files[name]
     check_regular(path, follow=False)
     content = path.read_bytes()
@@ -113,17 +116,19 @@ def _why_not(plans: list[Ingredients], graph: Path, settings: BuildSettings, gpu
     """Why none of the plans of a graph is used, and what to do."""
     library = settings.library
     again = f"keyvid-cache build {graph.parent} --with-plans"
-    if not any(library.fits(targets_of(plan), gpu) for plan in plans):
+    plan = next((plan for plan in plans if library.fits(targets_of(plan), gpu)), None)
+    if plan is None:
         targets = sorted({target for plan in plans for target in targets_of(plan)})
         return (
             f"{graph.name}: its plans are for {', '.join(targets)}, this GPU is {gpu.name}, "
             f"{library.target(gpu)}; {again} --target {library.target(gpu)}"
         )
     wanted = describe(graph, settings)
-    differing = next(k for k in wanted if all(plan.get(k) != wanted[k] for plan in plans))
+    differing = (k for k in wanted if k != "targets" and plan.get(k) != wanted[k])
+    name = next(differing, "kind")
     return (
-        f"{graph.name}: its plans are for {differing} {plans[0].get(differing, '')[:40]}, "
-        f"here it is {wanted[differing][:40]}; {again}"
+        f"{graph.name}: its plan for this GPU is for {name} {plan.get(name, '')[:40]}, "
+        f"here it is {wanted[name][:40]}; {again}"
     )
 
 
@@ -140,10 +145,15 @@ def _trust(sha256: str, name: str) -> Ingredients:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the bundle in `folder`."""
+    """Let one process at a time change the bundle in `folder`; explains what the system refuses."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    except OSError as error:
+        raise BundleError(
+            f"{folder}: a plan cannot be put there: {error.strerror or error}; make room, or build "
+            "into the cache"
+        ) from error
     finally:
         os.close(descriptor)

@@ -1,6 +1,8 @@
 """Plans in a bundle are used where they are trusted, unchanged and for this card, and not else."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -101,7 +103,7 @@ def test_another_version_is_named(
 
     version = tensorrt_rtx.__version__
     monkeypatch.setattr(tensorrt_rtx, "__version__", "2.0.0")
-    with pytest.raises(EngineError, match=rf"are for version {version}, here it is 2\.0\.0; key"):
+    with pytest.raises(EngineError, match=rf"is for version {version}, here it is 2\.0\.0; key"):
         find_bundled(graph, RTX, cache, ADA)
 
 
@@ -122,6 +124,22 @@ def test_a_new_plan_takes_the_place_of_the_old_one(
     assert len(Bundle.load(graph.parent).plans or {}) == 2
     contents = {path.read_bytes() for path in graph.parent.glob("*.plan")}
     assert contents == {b"for all", b"newer"}
+
+
+def test_a_full_disk_leaves_the_bundle(
+    graph: Path, cache: PlanCache, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (graph.parent / "bundle.json").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    other = Plan(describe(graph, RTX, ("portable",)), b"for all")
+    with pytest.raises(BundleError, match="a plan cannot be put there: No space left on device"):
+        add_plan(graph.parent, other, cache)
+    assert (graph.parent / "bundle.json").read_bytes() == before
+    assert find_bundled(graph, RTX, cache, ADA) == plan
 
 
 def test_the_manifest_lists_plans_among_its_files(graph: Path, plan: Plan) -> None:
