@@ -65,22 +65,25 @@ def run_command(command: click.Command, name: str, args: Sequence[str] | None) -
             return _invoke(command, name, args)
     except click.UsageError as error:
         return _fail(name, f"{error.format_message()} See {name} --help.", 2)
-    except KeyvidError as error:
-        _explain()
-        return _fail(name, str(error), 2)
     except KeyboardInterrupt as stop:
         notes = ", ".join(["interrupted", *getattr(stop, "__notes__", [])])
         return _fail(name, notes, getattr(stop, "exit_code", 130))
-    except MemoryError as error:
-        _explain()
-        return _fail(name, f"not enough memory: {_first_line(error)}", 1)
     except Exception as error:
         if isinstance(error, OSError) and (failure := _failure_of_stdout()):
             is_pipe = isinstance(failure, BrokenPipeError)
             return 0 if is_pipe else _fail(name, f"standard output: {failure.strerror}", 2)
         _explain()
-        what = f"unexpected {type(error).__name__}: {_first_line(error)}"
-        return _fail(name, f"{what}; please report it, with what -v adds", 1)
+        return _fail(name, error_line(error), 2 if isinstance(error, KeyvidError) else 1)
+
+
+def error_line(error: Exception) -> str:
+    """What went wrong, in a line for people."""
+    if isinstance(error, KeyvidError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {_first_line(error)}"
+    what = f"unexpected {type(error).__name__}: {_first_line(error)}"
+    return f"{what}; please report it, with what -v adds"
 
 
 def say(line: str) -> None:

@@ -5,29 +5,22 @@ The pipeline and its libraries are imported when a clip is made, so that `--help
 
 import json
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from keyvid.command import CONTEXT, common_options, run_command, say
 from keyvid.sampling import options as sampling_options
-from keyvid.sampling import settings_from
 from keyvid.sizes import parse_size
-
-if TYPE_CHECKING:
-    from keyvid.runtime.clip import Clip
-    from keyvid.runtime.journal import Journal
-    from keyvid.runtime.pipeline import Pipeline
 
 _DEFAULT_BUNDLE = "tiny"
 _MOST_THREADS = 1024
-_ASKED = ("start", "length", "fit", "position", "keyframes")  # and kept in the report
+_LOADING = ("bundle", "engine", "threads", "max_memory")  # arguments of `Pipeline.load`
+_OF_ONE_CLIP = ("output", "report", "plot")
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +77,13 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     context_settings=CONTEXT,
     epilog="Defaults of the sampling are those of the packaged bundle; another has its own.",
 )
-@click.argument("image")
-@click.argument("audio")
+@click.argument("image", required=False)
+@click.argument("audio", required=False)
+@click.option(
+    "--jobs",
+    metavar="FILE",
+    help="Many clips: .jsonl or .csv with image, audio and any of these options a line",
+)
 @click.option(
     "-o",
     "--output",
@@ -95,7 +93,9 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--length", help="full, or seconds, or as 1:02.5  [default: as long as the networks' window]"
 )
-@click.option("--resume", is_flag=True, help="Go on with a long clip that was interrupted")
+@click.option(
+    "--resume", is_flag=True, help="Go on with a long clip that was interrupted; --jobs does"
+)
 @click.option("--prompt", default="", help="What is seen and heard, in a few words")
 @click.option("--start", default="0", show_default=True, help="Of AUDIO: seconds, or as 1:02.5")
 @click.option("--fit", default="crop", show_default=True, help="crop, or pad to show all of IMAGE")
@@ -129,115 +129,55 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--plot", help="PNG to write: sound, motion, keyframes, all frames")
 @common_options
 def _infer(
-    image: str,
-    audio: str,
-    output: str | None,
-    report: str | None,
-    plot: str | None,
-    scale: int,
+    image: str | None,
+    audio: str | None,
+    jobs: str | None,
     resume: bool,
+    cfg_batch: int | None,
     **options: Any,
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
-    output = output or _default_output(image)
-    _check_results(output, report, plot, scale, inputs=[image, audio])
-
-    from keyvid.runtime.plot import write_plot
-    from keyvid.runtime.report import write_report
-    from keyvid.runtime.video import write_video
-
-    wanted = [path for path in (output, report, plot) if path]
-    with _told_what_is_written(wanted) as written, _journal(output, resume) as journal:
-        clip, pipeline = _make_clip(image, audio, options, journal)
-        write_video(output, clip.frames, clip.fps, clip.sound, scale=scale)
-        written.append(output)
-        if report:
-            inputs = {"image": image, "audio": audio, "output": output}
-            asked = {name: options[name] for name in _ASKED}
-            write_report(Path(report), clip, pipeline, {**inputs, **asked})
-            written.append(report)
-        if plot:
-            write_plot(Path(plot), clip, f"{Path(image).name} + {Path(audio).name}")
-            written.append(plot)
-    _say_what_came_of_it(output, clip, pipeline)
-
-
-@contextmanager
-def _journal(output: str, resume: bool) -> "Iterator[Journal]":
-    """Where a long clip lies while it is made: beside the result; gone when that is written."""
-    from tempfile import TemporaryDirectory
-
-    from keyvid.runtime.journal import Journal
-
-    if output == "-":
-        with TemporaryDirectory() as folder:
-            yield Journal(Path(folder))
+    loading = {name: options.pop(name) for name in _LOADING}
+    if jobs is not None:
+        if image or any(options[name] for name in _OF_ONE_CLIP):
+            raise click.UsageError(
+                "With --jobs, IMAGE, AUDIO, --output, --report and --plot stand in its file."
+            )
+        _make_all(Path(jobs), options, loading, cfg_batch)
         return
-    path = Path(output)
-    journal = Journal(path.with_name(f".{path.name}.parts"), resume=resume)
-    try:
-        yield journal
-    except BaseException as stop:
-        if journal.num_windows:
-            stop.add_note(f"{journal.num_windows} windows of it are kept, --resume goes on")
-            journal.close()
-        else:
-            journal.remove()
-        raise
-    journal.remove()
+    for name, value in (("IMAGE", image), ("AUDIO", audio)):
+        if value is None:
+            raise click.UsageError(f"Missing argument '{name}'.")
+    _make_one({"image": image, "audio": audio, **options}, loading, cfg_batch, resume)
 
 
-def _make_clip(
-    image: str, audio: str, options: dict[str, Any], journal: "Journal"
-) -> "tuple[Clip, Pipeline]":
-    from keyvid.runtime.pipeline import Pipeline
-    from keyvid.runtime.progress import ProgressDisplay
-    from keyvid.runtime.request import Request
-
-    names = {option.name for option in sampling_options()}
-    sampling = {name: value for name, value in options.items() if name in names}
-    request = Request(
-        image,
-        audio,
-        prompt=options["prompt"],
-        seed=options["seed"],
-        settings=settings_from(sampling, options["cfg_batch"]),
-        **{name: options[name] for name in _ASKED},
-    )
-    pipeline = Pipeline.load(
-        options["bundle"],
-        options["engine"],
-        threads=options["threads"],
-        max_memory=options["max_memory"],
-    )
-    with ProgressDisplay(len(pipeline.bundle.stages)) as progress:
-        clip = pipeline.make(request, progress, journal)
-    return clip, pipeline
-
-
-def _default_output(image: str) -> str:
-    stem = "" if image == "-" else Path(image).stem
-    return f"{stem or 'clip'}.mp4"
-
-
-def _check_results(
-    output: str, report: str | None, plot: str | None, scale: int, inputs: list[str]
+def _make_one(
+    values: dict[str, Any], loading: dict[str, Any], cfg_batch: int | None, resume: bool
 ) -> None:
-    """Refuse what could not be written, before the work.
+    from keyvid.runtime.jobs import check_results, job_from, make_clip, tell_result
+    from keyvid.runtime.pipeline import Pipeline
+    from keyvid.runtime.progress import ProgressDisplay, duration_text
 
-    Raises:
-        MediaError, SettingsError: what is wrong with it.
-    """
-    from keyvid.runtime.outputs import check_clip_output, check_output
-    from keyvid.runtime.video import check_scale
+    job = job_from(values, cfg_batch=cfg_batch)
+    check_results(job)
+    with _told_what_is_written(job.results) as written:
+        pipeline = Pipeline.load(**loading)
+        with ProgressDisplay(len(pipeline.bundle.stages)) as progress:
+            clip = make_clip(job, pipeline, progress, resume=resume, on_written=written.append)
+    log.info("%s: %s", pipeline.engine.name, pipeline.engine.reason)
+    tell_result(job.output)
+    took = duration_text(sum(clip.timings.values()))
+    say(f"{job.output}: {len(clip.frames)} frames in {took} on {pipeline.engine.name}")
 
-    files = [Path(name) for name in inputs if name != "-"]
-    check_scale(scale)
-    check_clip_output(output, files)
-    if report:
-        check_output(Path(report), ".json", files)
-    if plot:
-        check_output(Path(plot), ".png", files)
+
+def _make_all(
+    path: Path, defaults: dict[str, Any], loading: dict[str, Any], cfg_batch: int | None
+) -> None:
+    from keyvid.runtime.jobs_file import read_jobs
+    from keyvid.runtime.jobs_run import run_here, run_jobs
+
+    entries = read_jobs(path, defaults, loading["bundle"], cfg_batch)
+    run_jobs(path, entries, partial(run_here, loading))
 
 
 @contextmanager
@@ -252,14 +192,3 @@ def _told_what_is_written(wanted: list[str]) -> Iterator[list[str]]:
             f"{' and '.join(written)} written, not {missing}" if written else "nothing written"
         )
         raise
-
-
-def _say_what_came_of_it(output: str, clip: "Clip", pipeline: "Pipeline") -> None:
-    """The result's name on standard output, for programs; a line for people last."""
-    from keyvid.runtime.progress import duration_text
-
-    log.info("%s: %s", pipeline.engine.name, pipeline.engine.reason)
-    if output != "-" and not sys.stdout.isatty():
-        click.echo(os.fsencode(output))
-    took = duration_text(sum(clip.timings.values()))
-    say(f"{output}: {len(clip.frames)} frames in {took} on {pipeline.engine.name}")

@@ -19,9 +19,15 @@ class ProgressDisplay:
     """A bar on a terminal, elsewhere a line every few seconds; both on stderr.
 
     Called as `keyvid.runtime.stages.Progress`, within a `with` block.
+
+    Args:
+        title: put before all that is shown, such as which clip of how many it is.
     """
 
-    def __init__(self, num_stages: int, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self, num_stages: int, clock: Callable[[], float] = perf_counter, *, title: str = ""
+    ) -> None:
+        self._title = f"{title}, " if title else ""
         self._num_stages = num_stages
         self._clock = clock
         self._forecast = Forecast(clock)
@@ -49,6 +55,7 @@ class ProgressDisplay:
         seconds = self._forecast(stage, done, total)
         left = "" if seconds is None else f"{duration_text(seconds)} left"
         place = self._window or f"stage {len(self._seen)} of {self._num_stages}"
+        place = self._title + place
         if self._bar:
             task = self._bar.task_ids[0]
             self._bar.update(

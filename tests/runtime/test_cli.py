@@ -201,7 +201,7 @@ def test_an_interruption_says_what_is_written(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keyvid.runtime.report.write_report", interrupt)
+    monkeypatch.setattr("keyvid.runtime.jobs.write_report", interrupt)
     options = ["--report", "a.json", "--plot", "a.png"]
     assert cli.main(["picture.png", "sound.wav", *options]) == 130
     assert capsys.readouterr() == (
