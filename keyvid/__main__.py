@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": Entry("keyvid.engines.doctor", "Show which engines work here, and why others do not"),
     "cache": Entry("keyvid.engines.cache_cli", "Show or remove the TensorRT engines built here"),
     "score": Entry("keyvid.score.cli", "Score clips with known events (needs keyvid[score])"),
+    "serve": Entry("keyvid.serve.cli", "Make clips over HTTP, with a page (needs keyvid[serve])"),
     "export": Entry("keyvid.export.cli", "Export the stages to ONNX (needs keyvid[export])"),
 }
 

@@ -58,7 +58,7 @@ class Budget:
         Raises:
             SettingsError: a stage does not fit; says how much the largest takes.
         """
-        _check_cfg_batch(self._bundle, cfg_batch)
+        check_cfg_batch(self._bundle, cfg_batch)
         room = self._room_of_process()
         chosen: dict[str, GraphSpec] = {}
         lines: list[tuple[int, str]] = []
@@ -110,7 +110,8 @@ def _graphs(
         yield bundle.graph(stage, branches=branches, temporal=temporal, form=form)
 
 
-def _check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:
+def check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:
+    """Refuse a number of guidance branches for which `bundle` has no graphs."""
     sizes = sorted(set(bundle.branches("generator")) & set(bundle.branches("interpolator")))
     if cfg_batch is not None and cfg_batch not in sizes:
         valid = ", ".join(map(str, sizes))

@@ -8,7 +8,7 @@ import numpy as np
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import EngineChoice, choose_engine
-from keyvid.runtime.budget import Budget
+from keyvid.runtime.budget import Budget, check_cfg_batch
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.conditioning import Conditions
 from keyvid.runtime.diffusion import Diffusion
@@ -98,6 +98,18 @@ class Pipeline:
         """
         return self.make(Request(image, audio, **options), progress)
 
+    def check(self, request: Request) -> Inputs:
+        """The inputs of `request`, all of it checked that no network is needed for.
+
+        Raises:
+            MediaError, SettingsError: what is wrong with it.
+        """
+        resolve(request.settings, self.bundle.sampling)
+        check_cfg_batch(self.bundle, request.settings.cfg_batch)
+        inputs = load_inputs(request, self.bundle.dimensions)
+        check_plan(inputs.num_frames, self.bundle.dimensions, request.keyframes)
+        return inputs
+
     def make(
         self, request: Request, progress: Progress | None = None, journal: Journal | None = None
     ) -> Clip:
@@ -108,9 +120,8 @@ class Pipeline:
             journal: where the frames of several windows are kept; else they are in memory.
         """
         size = self.bundle.dimensions
+        inputs = self.check(request)
         sampling = resolve(request.settings, self.bundle.sampling)
-        inputs = load_inputs(request, size)
-        check_plan(inputs.num_frames, size, request.keyframes)
         guided = sampling if request.prompt else sampling.without_prompt()
         with self._turns:
             graphs = self._budget.choose_graphs(guided, request.settings.cfg_batch)

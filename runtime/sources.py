@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import stat
 import sys
@@ -89,6 +90,7 @@ def shown(path: object) -> str:
 def decoder_message(error: Exception) -> str:
     """What a decoder says, on one line and without the file's name before it."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = re.sub(r"<_io\.[^<>]*>", "it", text)  # a file that has no name
     return shown(" ".join(text.split()))
 
 

@@ -13,6 +13,7 @@ FOLDERS = {
     "engines": ROOT / "engines",
     "runtime": ROOT / "runtime",
     "score": ROOT / "keyvid" / "score",
+    "serve": ROOT / "keyvid" / "serve",
     "export": ROOT / "export",
     "keyvid_ref": ROOT / "keyvid_ref",
     "bench": ROOT / "bench",

@@ -1,0 +1,112 @@
+"""A pipeline that makes clips at the test's command, behind a server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from keyvid.bundle.manifest import Bundle
+from keyvid.engines.engine import EngineChoice
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.journal import Journal
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.runtime.request import Request
+from keyvid.runtime.sound import Sound
+from keyvid.runtime.stages import Progress
+from keyvid.sampling import resolve
+from keyvid.serve.app import make_app
+from keyvid.serve.limits import Limits
+from keyvid.serve.metrics import Metrics
+from keyvid.serve.workshop import Workshop
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NUM_STEPS = 4
+
+
+class StandIn(Pipeline):
+    """Checks requests as the real one does; its clips show the picture, standing still.
+
+    Attributes:
+        may_go_on: cleared, a clip stops before its last step until it is set.
+        is_at_work: set while a clip is in the making.
+        failure: raised in place of a clip.
+        made: requests of the clips so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Bundle.load("tiny"), EngineChoice("openvino", "of a test"))
+        self.may_go_on = Event()
+        self.may_go_on.set()
+        self.is_at_work = Event()
+        self.failure: Exception | None = None
+        self.made: list[Request] = []
+
+    def make(
+        self, request: Request, progress: Progress | None = None, journal: Journal | None = None
+    ) -> Clip:
+        inputs = self.check(request)
+        assert progress is not None
+        self.is_at_work.set()
+        for step in range(NUM_STEPS + 1):
+            progress("generator", step, NUM_STEPS)
+            while step == NUM_STEPS - 1 and not self.may_go_on.wait(0.01):
+                progress("generator", step, NUM_STEPS)
+        self.is_at_work.clear()
+        if self.failure:
+            raise self.failure
+        self.made.append(request)
+        assert isinstance(inputs.sound, Sound)
+        return Clip(
+            frames=np.repeat(inputs.picture[np.newaxis], inputs.num_frames, axis=0),
+            fps=24,
+            sound=inputs.sound,
+            keyframes=np.arange(0, 48, 4),
+            motion=np.linspace(0, 1, inputs.num_frames, dtype=np.float32),
+            timings={"generator": 0.5},
+            batches={"generator": 1},
+            bundle=self.bundle.name,
+            engine=self.engine.name,
+            prompt=request.prompt,
+            seed=request.seed,
+            settings=resolve(request.settings, self.bundle.sampling),
+        )
+
+
+@pytest.fixture
+def pipeline() -> StandIn:
+    """The stand-in behind `serve`."""
+    return StandIn()
+
+
+@pytest.fixture
+def serve(pipeline: StandIn, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """`serve(limits, token)`: a client of a server that runs until the end of the test."""
+    clients: list[TestClient] = []
+
+    def start(limits: Limits | None = None, token: str | None = None) -> TestClient:
+        folder = tmp_path / "server"
+        folder.mkdir()
+        workshop = Workshop(pipeline, limits or Limits(), folder, Metrics())
+        clients.append(TestClient(make_app(workshop, token)).__enter__())
+        return clients[-1]
+
+    yield start
+    pipeline.may_go_on.set()
+    for client in clients:
+        client.__exit__()
+
+
+@pytest.fixture
+def order() -> Callable[..., dict[str, object]]:
+    """`order(image=..., audio=..., steps="2")`: what to post, the drum where nothing is given."""
+
+    def form(**parts: object) -> dict[str, object]:
+        image = parts.pop("image", (EXAMPLES / "drum.png").read_bytes())
+        audio = parts.pop("audio", (EXAMPLES / "drum.wav").read_bytes())
+        names = {name.replace("_", "-"): value for name, value in parts.items()}
+        return {"files": {"image": ("a", image), "audio": ("b", audio)}, "data": names}
+
+    return form
