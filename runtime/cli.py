@@ -84,6 +84,13 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="FILE",
     help="Many clips: .jsonl or .csv with image, audio and any of these options a line",
 )
+@click.option("--ray", is_flag=True, help="Make the clips of --jobs on a Ray cluster")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, _MOST_THREADS),
+    default=0,
+    help="Of --ray  [default: one for each GPU, or as many as the CPUs have --threads]",
+)
 @click.option(
     "-o",
     "--output",
@@ -132,6 +139,8 @@ def _infer(
     image: str | None,
     audio: str | None,
     jobs: str | None,
+    ray: bool,
+    workers: int,
     resume: bool,
     cfg_batch: int | None,
     **options: Any,
@@ -143,8 +152,10 @@ def _infer(
             raise click.UsageError(
                 "With --jobs, IMAGE, AUDIO, --output, --report and --plot stand in its file."
             )
-        _make_all(Path(jobs), options, loading, cfg_batch)
+        _make_all(Path(jobs), options, loading, cfg_batch, workers if ray else None)
         return
+    if ray:
+        raise click.UsageError("--ray needs --jobs.")
     for name, value in (("IMAGE", image), ("AUDIO", audio)):
         if value is None:
             raise click.UsageError(f"Missing argument '{name}'.")
@@ -171,13 +182,23 @@ def _make_one(
 
 
 def _make_all(
-    path: Path, defaults: dict[str, Any], loading: dict[str, Any], cfg_batch: int | None
+    path: Path,
+    defaults: dict[str, Any],
+    loading: dict[str, Any],
+    cfg_batch: int | None,
+    num_workers: int | None,
 ) -> None:
+    """The clips of a file, in this process or on so many workers on Ray (0: all that it has)."""
     from keyvid.runtime.jobs_file import read_jobs
     from keyvid.runtime.jobs_run import run_here, run_jobs
 
     entries = read_jobs(path, defaults, loading["bundle"], cfg_batch)
-    run_jobs(path, entries, partial(run_here, loading))
+    if num_workers is None:
+        run_jobs(path, entries, partial(run_here, loading))
+    else:
+        from keyvid.runtime.jobs_ray import run_on_ray
+
+        run_jobs(path, entries, partial(run_on_ray, loading, num_workers))
 
 
 @contextmanager
