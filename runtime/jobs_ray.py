@@ -3,9 +3,9 @@
 import logging
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
-from keyvid.command import error_line
 from keyvid.engines.backend import first_line
 from keyvid.errors import EngineError, KeyvidError, SettingsError
 from keyvid.runtime.jobs_file import Entry
@@ -33,16 +33,17 @@ class Worker:
     def __init__(self, folder: str, loading: dict[str, Any]) -> None:
         os.chdir(folder)
         self._loading = loading
-        self._pipeline: Pipeline | None = None
 
-    def load(self) -> None:
-        """Find out whether it can work at all."""
-        self._pipeline = self._pipeline or Pipeline.load(**self._loading)
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        return Pipeline.load(**self._loading)
+
+    def engine(self) -> str:
+        """The engine's name; raises what keeps it from working."""
+        return self._pipeline.engine.name
 
     def run(self, entry: Entry) -> Outcome:
-        """Make one clip; a worker that was started again after its death loads anew."""
-        self.load()
-        assert self._pipeline
+        """Make one clip."""
         return run_entry(entry, self._pipeline)
 
 
@@ -68,12 +69,12 @@ def run_on_ray(
     num_workers = min(num_workers, len(entries))
     workers = [remote.remote(os.getcwd(), loading) for _ in range(num_workers)]
     try:
-        ray.get([worker.load.remote() for worker in workers])
+        ray.get([worker.engine.remote() for worker in workers])
         yield from _hand_out(entries, workers)
     except RayTaskError as error:
         raise error.cause from None
     except RayActorError as error:
-        raise EngineError(f"a worker on Ray could not start: {error_line(error)}") from error
+        raise EngineError(f"a worker on Ray could not start: {first_line(error)}") from error
     finally:
         for worker in workers:
             ray.kill(worker)
@@ -101,7 +102,7 @@ def _divide(
     num_cpus, num_gpus = (int(cluster.get(kind, 0)) for kind in ("CPU", "GPU"))
     if num_gpus and loading["engine"] not in _CPU_ENGINES:
         return min(num_workers or num_gpus, num_gpus), {"num_cpus": 0, "num_gpus": 1}
-    threads = loading["threads"] or max(num_cpus // (num_workers or num_cpus), 1)
+    threads = loading["threads"] or max(num_cpus // (num_workers or num_cpus or 1), 1)
     most = num_cpus // threads
     if not most:
         raise SettingsError(f"threads {threads}: the cluster has {num_cpus} CPUs; want fewer")
@@ -113,7 +114,7 @@ def _hand_out(entries: list[Entry], workers: list[Any]) -> Iterator[Outcome]:
     waiting = iter(entries)
     running = {w.run.remote(entry): (w, entry) for w, entry in zip(workers, waiting, strict=False)}
     while running:
-        (ready, *_), _ = ray.wait([*running])
+        (ready,), _ = ray.wait([*running])
         worker, entry = running.pop(ready)
         try:
             outcome = ray.get(ready)

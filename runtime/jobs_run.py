@@ -117,22 +117,24 @@ def run_jobs(
     total = len(entries)
     with Results(path.with_suffix(".results.jsonl")) as results:
         missing = [entry for entry in entries if not results.has(entry)]
-        num_made, failed = total - len(missing), 0
+        num_made, num_failed = total - len(missing), 0
+        if num_made and missing:
+            say(f"{shown(path)}: {num_made} of {total} clips are there")
         start = perf_counter()
         try:
             for number, outcome in enumerate(work(missing), 1):
                 results.add(outcome)
-                failed += bool(outcome.error)
+                num_failed += bool(outcome.error)
                 num_made += not outcome.error
                 pace = (perf_counter() - start) / number
-                _tell(outcome, num_made + failed, total, pace * (len(missing) - number))
+                _tell(outcome, number, len(missing), pace)
         except KeyboardInterrupt as stop:
             stop.add_note(f"{num_made} of {total} clips are there, the same command makes the rest")
             raise
-    if failed:
+    if num_failed:
         raise KeyvidError(
-            f"{failed} of {total} jobs failed, see {shown(results.path)}; the same command tries "
-            "them again"
+            f"{num_failed} of {total} jobs failed, see {shown(results.path)}; the same command "
+            "tries them again"
         )
     took = duration_text(perf_counter() - start)
     made = f"{len(missing)} of them made in {took}" if missing else "all were there"
@@ -168,8 +170,13 @@ def run_entry(entry: Entry, pipeline: Pipeline, progress: Progress | None = None
     return Outcome(entry, perf_counter() - start, error)
 
 
-def _tell(outcome: Outcome, number: int, total: int, seconds_left: float) -> None:
-    left = f", {duration_text(seconds_left)} left" if number < total else ""
+def _tell(outcome: Outcome, number: int, total: int, pace: float) -> None:
+    """A line for people: what came of a job, which one it is, and how long the rest takes.
+
+    Args:
+        pace: seconds a job.
+    """
+    left = f", {duration_text(pace * (total - number))} left" if number < total else ""
     entry = outcome.entry
     if outcome.error:
         came = f"failed: {outcome.error}"

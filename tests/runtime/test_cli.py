@@ -261,6 +261,14 @@ def test_unusual_input_gives_a_clip(
         assert (container.streams.video[0].frames, container.duration) == (48, 2_000_000)
 
 
+@pytest.mark.parametrize(("given", "missing"), [([], "IMAGE"), (["picture.png"], "AUDIO")])
+def test_both_inputs_are_needed(
+    given: list[str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(given) == 2
+    assert f"Missing argument '{missing}'." in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("keyvid-infer 0.")

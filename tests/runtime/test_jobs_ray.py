@@ -48,6 +48,8 @@ def test_workers_divide_the_cluster(
 def test_more_threads_than_there_are() -> None:
     with pytest.raises(SettingsError, match="threads 9: the cluster has 8 CPUs"):
         jobs_ray._divide({"CPU": 8.0}, {"engine": "auto", "threads": 9}, 0)
+    with pytest.raises(SettingsError, match="threads 1: the cluster has 0 CPUs"):
+        jobs_ray._divide({}, {"engine": "auto", "threads": None}, 0)
 
 
 @pytest.fixture

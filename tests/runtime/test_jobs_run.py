@@ -4,6 +4,8 @@ import fcntl
 import json
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,10 +138,16 @@ def test_a_second_start_does_what_is_missing_or_failed(
     write_jobs(8, length=0.1)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
     made.clear()
+    capsys.readouterr()
     Path("3.mp4").unlink()
     Path("picture.png").rename("missing.png")  # job 7 finds its picture now, and job 3 none
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
     assert [request.seed for request in made] == [7]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "used from" not in line]
+    there, first, second, _ = lines
+    assert there == "jobs.jsonl: 6 of 8 clips are there"
+    assert re.fullmatch(r"1 of 2, \d+ s left: 3.mp4 failed: picture.png: No such file.*", first)
+    assert re.fullmatch(r"2 of 2: 7.mp4 in \d+ s", second)
     Path("missing.png").rename("picture.png")
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
     assert [request.seed for request in made] == [7, 3]
@@ -254,3 +262,15 @@ def test_wrong_lines_are_refused_at_once(
     assert "jobs.jsonl, line 3: unknown key 'step'" in capsys.readouterr().err
     assert not made
     assert not os.path.exists("jobs.results.jsonl")
+
+
+def test_ray_is_asked_for_in_words(
+    made: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jobs(1)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "keyvid.runtime.jobs_ray", raising=False)
+    assert cli.main(["--jobs", "jobs.jsonl", "--ray"]) == 2
+    assert capsys.readouterr().err == ("keyvid-infer: --ray needs Ray; pip install 'keyvid[ray]'\n")
+    assert cli.main(["picture.png", "sound.wav", "--ray"]) == 2
+    assert "--ray needs --jobs" in capsys.readouterr().err
