@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnxscript.rewriter.pattern import ANY_VALUE, RewriteRule, RewriteRuleSet
+from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
 from keyvid.bundle.specs import Form
 
@@ -126,6 +127,7 @@ _RULES: dict[Form, tuple[RewriteRule, ...]] = {
         _norm_in_half("LayerNormalization"),
         _norm_in_half("GroupNormalization"),
         RewriteRule(_group_norm, _instance_norm, remove_nodes=False),
+        fuse_pad_into_conv_rule,  # many versions of ONNX Runtime have no kernel for padding
     ),
 }
 
