@@ -45,6 +45,7 @@ def describe_bundle(
             dynamic_rescale=preset.dynamic_rescale,
         ),
         sampling=preset.sampling,
+        qualities=dict(preset.qualities),
         stages=stages,
         files=dict(sorted(files.items())),
         sources=sources or None,

@@ -5,7 +5,7 @@ The reference's presets, a bundle's manifest, `Settings`, the options of the com
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_type_hints
@@ -15,9 +15,11 @@ from keyvid.errors import SettingsError
 Solver = Literal["ddim", "dpm"]
 Temporal = Literal["windows", "full"]
 Layout = Literal["paper", "released"]
+Quality = Literal["exact", "balanced", "fast"]
 
 UNETS = ("generator", "interpolator")
 NUM_TRAIN_STEPS = 1000
+DEFAULT_QUALITY: Quality = "balanced"  # the sampling that a bundle states
 
 
 def _setting(default: Any, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -35,6 +37,8 @@ class UNetSampling:
         eta: noise of the "ddim" solver; "dpm" draws none.
         guidance_image, guidance_text, guidance_audio: scales of guidance.
         guidance_rescale: how far the spread is pulled back, 0 is off.
+        guidance_from, guidance_until: timesteps that are guided, both included, from noise (999)
+            towards the clip (0); in others all scales are 1, which takes one branch.
     """
 
     steps: int = _setting(90, "Denoising steps", 1, NUM_TRAIN_STEPS)
@@ -44,11 +48,18 @@ class UNetSampling:
     guidance_text: float = _setting(7.5, "Scale of the prompt")
     guidance_audio: float = _setting(7.5, "Scale of the sound")
     guidance_rescale: float = _setting(0.7, "Keeps contrast down, 0 to 1", 0, 1)
+    guidance_from: int = _setting(
+        NUM_TRAIN_STEPS - 1, "First timestep that is guided, 999 is noise", 0, NUM_TRAIN_STEPS - 1
+    )
+    guidance_until: int = _setting(
+        0, "Last timestep that is guided, 0 is the clip", 0, NUM_TRAIN_STEPS - 1
+    )
 
-    @property
-    def scales(self) -> tuple[float, float, float]:
-        """Guidance scales of image, text and audio."""
-        return self.guidance_image, self.guidance_text, self.guidance_audio
+    def scales(self, timestep: int) -> tuple[float, float, float]:
+        """Guidance scales of image, text and audio at a timestep."""
+        if self.guidance_until <= timestep <= self.guidance_from:
+            return self.guidance_image, self.guidance_text, self.guidance_audio
+        return 1.0, 1.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -88,20 +99,36 @@ class UNetSettings:
     guidance_text: float | None = None
     guidance_audio: float | None = None
     guidance_rescale: float | None = None
+    guidance_from: int | None = None
+    guidance_until: int | None = None
 
 
 @dataclass(frozen=True)
-class Settings(UNetSettings):
-    """What to change of a bundle's sampling, in both U-Nets; None leaves it.
+class Changes(UNetSettings):
+    """What to change of a `Sampling`, in both U-Nets; None leaves it.
 
     Attributes:
         interpolator: what to change in the interpolator alone.
         temporal: temporal attention of the interpolator.
-        cfg_batch: most guidance branches per network call, None for what the memory allows.
     """
 
     interpolator: UNetSettings = UNetSettings()
     temporal: Temporal | None = None
+
+
+Qualities = Mapping[Quality, Changes]  # of a bundle: what each changes of its sampling
+
+
+@dataclass(frozen=True)
+class Settings(Changes):
+    """What to change of a bundle's sampling; None leaves it.
+
+    Attributes:
+        quality: what the other changes begin from, `DEFAULT_QUALITY` or another of the bundle's.
+        cfg_batch: most guidance branches per network call, None for what the memory allows.
+    """
+
+    quality: Quality | None = None
     cfg_batch: int | None = None
 
 
@@ -124,6 +151,7 @@ class Option:
 
 def options() -> Iterator[Option]:
     """All that can be set, but for `cfg_batch`."""
+    yield Option("quality", str, get_args(Quality), "What the other settings begin from")
     for prefix, kind, where in (
         ("", UNetSampling, ""),
         ("interpolator_", UNetSampling, ", of the interpolator alone"),
@@ -169,19 +197,19 @@ def parse_settings(assignments: tuple[str, ...] | list[str]) -> Settings:
     return settings_from(values, values.pop("cfg_batch", None))
 
 
-def resolve(settings: Settings, sampling: Sampling) -> Sampling:
+def resolve(settings: Settings, sampling: Sampling, qualities: Qualities | None = None) -> Sampling:
     """`sampling` with the changes of `settings`, checked.
 
+    Args:
+        qualities: what else than `sampling` the changes can begin from.
     Raises:
         SettingsError: names the setting, its value and the valid ones.
     """
-    both = _given(settings)
-    changed = replace(
-        sampling,
-        generator=replace(sampling.generator, **both),
-        interpolator=replace(sampling.interpolator, **{**both, **_given(settings.interpolator)}),
-        temporal=sampling.temporal if settings.temporal is None else settings.temporal,
-    )
+    known = {DEFAULT_QUALITY: Changes(), **(qualities or {})}
+    quality = settings.quality or DEFAULT_QUALITY
+    if quality not in known:
+        raise SettingsError(f"quality {quality}: this bundle has {', '.join(known)}")
+    changed = _changed(_changed(sampling, known[quality]), settings)
     for part, prefix in (
         (changed.generator, ""),
         (
@@ -192,6 +220,16 @@ def resolve(settings: Settings, sampling: Sampling) -> Sampling:
     ):
         _check(part, prefix)
     return changed
+
+
+def _changed(sampling: Sampling, changes: Changes) -> Sampling:
+    both = _given(changes)
+    return replace(
+        sampling,
+        generator=replace(sampling.generator, **both),
+        interpolator=replace(sampling.interpolator, **{**both, **_given(changes.interpolator)}),
+        temporal=sampling.temporal if changes.temporal is None else changes.temporal,
+    )
 
 
 def _given(settings: UNetSettings) -> dict[str, Any]:

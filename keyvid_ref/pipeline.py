@@ -202,7 +202,7 @@ class ReferencePipeline:
                 torch.full((4,), timestep),
                 **network_inputs,
             )
-            return guide(branches, sampling.scales, sampling.guidance_rescale)
+            return guide(branches, sampling.scales(timestep), sampling.guidance_rescale)
 
         if sampling.solver == "dpm":
             return sample_dpm(predict_velocity, noise, self.schedule, sampling.steps)

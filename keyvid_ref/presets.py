@@ -1,8 +1,9 @@
 """Presets: the published size and the tiny one, as numbers for the same code."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from keyvid.sampling import Layout, Sampling, UNetSampling
+from keyvid.sampling import Changes, Layout, Quality, Sampling, UNetSampling, UNetSettings
 from keyvid_ref.audio_encoder import AudioEncoderConfig
 from keyvid_ref.clip import ClipTextConfig, ClipVisionConfig
 from keyvid_ref.localizer import LocalizerConfig
@@ -17,7 +18,8 @@ class Preset:
 
     `fps` and `keyframe_fps` are the frame rates that the interpolator and the generator are told.
     `layout` is the audio token layout ("paper" or "released"), `latent_sample` whether the image
-    latent is a sample of the posterior (release) or its mean.
+    latent is a sample of the posterior (release) or its mean. `qualities` says what
+    `Settings(quality=...)` changes of `sampling`.
     """
 
     name: str
@@ -39,11 +41,15 @@ class Preset:
     audio: AudioEncoderConfig = AudioEncoderConfig()
     localizer: LocalizerConfig = LocalizerConfig()
     sampling: Sampling = Sampling()
+    qualities: Mapping[Quality, Changes] = field(default_factory=dict)
 
     def unet_config(self, stage: str) -> UNetConfig:
         """Configuration of the U-Net of `stage`: only the generator embeds the frame index."""
         return replace(self.unet, frame_index=stage == "generator")
 
+
+# What the released inference script does, but for the guidance scales, which suit a model.
+_RELEASED_STEPS = Changes(steps=90, solver="ddim", eta=1.0)
 
 _TINY_SAMPLING = UNetSampling(
     steps=15, solver="dpm", guidance_image=1.0, guidance_text=1.0, guidance_audio=2.5
@@ -53,7 +59,21 @@ _TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4), em
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset(name="keyvid-512"),
+        Preset(
+            name="keyvid-512",
+            sampling=Sampling(
+                UNetSampling(steps=20, solver="dpm"),
+                UNetSampling(steps=12, solver="dpm", guidance_audio=9.0),
+            ),
+            qualities={
+                "exact": _RELEASED_STEPS,
+                "fast": Changes(
+                    steps=12,
+                    guidance_until=400,
+                    interpolator=UNetSettings(steps=6, guidance_until=500),
+                ),
+            },
+        ),
         Preset(
             name="tiny",
             height=64,
@@ -100,6 +120,10 @@ PRESETS = {
                 audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
             ),
             sampling=Sampling(_TINY_SAMPLING, _TINY_SAMPLING),
+            qualities={
+                "exact": _RELEASED_STEPS,
+                "fast": Changes(steps=8, interpolator=UNetSettings(steps=3, guidance_audio=1.0)),
+            },
         ),
     )
 }

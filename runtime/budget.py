@@ -9,7 +9,7 @@ from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import form_for
 from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
 from keyvid.errors import SettingsError
-from keyvid.runtime.guidance import active_branches, batch_sizes
+from keyvid.runtime.guidance import active_branches, batch_sizes, guidance_rows
 from keyvid.sampling import UNETS, Sampling
 from keyvid.sizes import format_size, format_sizes
 
@@ -104,9 +104,10 @@ def _graphs(
     if stage not in UNETS:
         yield bundle.graph(stage, form=form)
         return
-    active, _ = active_branches(*sampling.of(stage).scales)
+    rows = guidance_rows(sampling.of(stage)).values()
+    active = max(len(active_branches(weights)) for weights in rows)
     temporal = sampling.temporal if stage == "interpolator" else None
-    for branches in batch_sizes(len(active), bundle.branches(stage), cfg_batch):
+    for branches in batch_sizes(active, bundle.branches(stage), cfg_batch):
         yield bundle.graph(stage, branches=branches, temporal=temporal, form=form)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from keyvid.command import CONTEXT, common_options, run_command, say
+from keyvid.sampling import DEFAULT_QUALITY, settings_from
 from keyvid.sampling import options as sampling_options
 from keyvid.sizes import parse_size
 
@@ -57,7 +58,8 @@ def _packaged_sampling() -> dict[str, Any]:
         content = json.loads((find_bundle(_DEFAULT_BUNDLE) / MANIFEST).read_bytes())
         sampling = content["sampling"]
         alone = {f"interpolator_{name}": v for name, v in sampling["interpolator"].items()}
-        return {**sampling["generator"], **alone, "temporal": sampling["temporal"]}
+        whole = {"quality": DEFAULT_QUALITY, "temporal": sampling["temporal"]}
+        return {**sampling["generator"], **alone, **whole}
     except (OSError, ValueError, LookupError, TypeError):
         return {}
 

@@ -21,7 +21,8 @@ class Clip:
         keyframes: (K,) int64 frames that were generated first.
         motion: (F,) float32 motion that the sound calls for, as the localizer scores it.
         timings: seconds per stage, loading included.
-        batches: guidance branches per network call, by U-Net.
+        batches: most guidance branches per network call, by U-Net.
+        calls: how often each graph has run, by its file.
         bundle, engine, prompt, seed, settings: what it was made with.
     """
 
@@ -32,6 +33,7 @@ class Clip:
     motion: np.ndarray
     timings: dict[str, float]
     batches: dict[str, int]
+    calls: dict[str, int]
     bundle: str
     engine: str
     prompt: str

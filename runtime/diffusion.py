@@ -4,8 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keyvid.runtime.conditioning import Conditions, repeated_first_frame, scattered_keyframes
-from keyvid.runtime.guidance import active_branches, guided_velocity
+from keyvid.runtime.conditioning import (
+    BRANCHES,
+    Conditions,
+    repeated_first_frame,
+    scattered_keyframes,
+)
+from keyvid.runtime.guidance import guidance_rows, guided_velocity
 from keyvid.runtime.noise import FrameNoise, standard_noise
 from keyvid.runtime.sampling import Known, denoise
 from keyvid.runtime.schedule import SOLVERS
@@ -105,17 +110,18 @@ class Diffusion:
             inputs: what else the network takes, without the batch axis.
         """
         bundle, sampling = self.stages.bundle, self.sampling.of(unet)
-        active, weights = active_branches(*sampling.scales)
         context, audio = conditions.per_branch(
-            active, bundle.dimensions.frames, bundle.conditioning.layout, keyframes
+            np.arange(len(BRANCHES)),
+            bundle.dimensions.frames,
+            bundle.conditioning.layout,
+            keyframes,
         )
         make_schedule = SOLVERS[sampling.solver]
         schedule = make_schedule(sampling.steps, sampling.eta, bundle.conditioning.dynamic_rescale)
         with self.stages.open(unet) as stage:
             velocity = guided_velocity(
                 stage,
-                self.stages.graphs[unet].branches or 1,
-                weights,
+                guidance_rows(sampling),
                 sampling.guidance_rescale,
                 condition=condition,
                 context=context,

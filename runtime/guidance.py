@@ -1,10 +1,13 @@
 """Classifier-free guidance as a row of weights over the branches of one batched call."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keyvid.runtime.sampling import Velocity
+from keyvid.runtime.schedule import trailing_timesteps
+from keyvid.sampling import UNetSampling
 
 if TYPE_CHECKING:  # which asks here what has to fit in memory
     from keyvid.runtime.stages import Stage
@@ -37,16 +40,21 @@ def combine(velocities: np.ndarray, weights: np.ndarray, rescale: float) -> np.n
     return np.asarray(guided * (rescale * ratio + 1 - rescale))
 
 
-def active_branches(image: float, text: float, audio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which of `keyvid.runtime.conditioning.BRANCHES` have to be run, and their weights.
+def guidance_rows(sampling: UNetSampling) -> dict[int, np.ndarray]:
+    """(4,) weights of the branches for each timestep that is sampled, see `branch_weights`."""
+    timesteps = trailing_timesteps(sampling.steps).tolist()
+    return {timestep: branch_weights(*sampling.scales(timestep)) for timestep in timesteps}
 
-    Returns:
-        (B,) int64 ascending and (B,) float64. The last branch is always among them: the rescale
-        takes its spread, whatever its weight.
+
+def active_branches(weights: np.ndarray) -> tuple[int, ...]:
+    """Which of `keyvid.runtime.conditioning.BRANCHES` have to be run, ascending.
+
+    The last is always among them: the rescale takes its spread, whatever its weight.
+
+    Args:
+        weights: (4,) of all.
     """
-    weights = branch_weights(image, text, audio)
-    active = np.flatnonzero([*(weights[:-1] != 0), True])
-    return active, weights[active]
+    return tuple(np.flatnonzero([*(weights[:-1] != 0), True]).tolist())
 
 
 def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> tuple[int, ...]:
@@ -70,8 +78,7 @@ def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> t
 
 def guided_velocity(
     unet: "Stage",
-    batch: int,
-    weights: np.ndarray,
+    rows: Mapping[int, np.ndarray],
     rescale: float,
     *,
     condition: np.ndarray,
@@ -79,32 +86,56 @@ def guided_velocity(
     audio: np.ndarray,
     **shared: np.ndarray,
 ) -> Velocity:
-    """The velocity that the denoise loop asks for, from `batch` branches per network call.
+    """The velocity that the denoise loop asks for.
 
-    Inputs that stay the same from step to step are bound once; what is the same in each branch
-    crosses once for all. A last call with too few branches repeats one.
+    Only branches with a weight are run. Where a step takes other ones than the step before, the
+    stage changes to the graph that suits their number.
 
     Args:
-        weights: (B,) weight of each branch that is run.
+        rows: (4,) weights of the branches by timestep.
         condition: (1, C, F, H, W) latents beside the noisy ones, the same in each branch.
-        context: (B, N, D) text and image tokens per branch.
-        audio: (B, F, n, A) audio tokens per branch.
+        context: (4, N, D) text and image tokens per branch.
+        audio: (4, F, n, A) audio tokens per branch.
         shared: inputs without a batch axis that are the same in each branch.
     """
-    branches = np.arange(-(-len(weights) // batch) * batch).clip(max=len(weights) - 1)
-    calls = [
-        {"context": context[part], "audio": audio[part]} for part in branches.reshape(-1, batch)
-    ]
     fixed = {name: value[np.newaxis] for name, value in shared.items()}
-    if len(calls) == 1:
-        fixed |= calls.pop()
-        calls.append({})
-    unet.bind(**fixed)
+    active: tuple[int, ...] = ()
+    calls: list[dict[str, np.ndarray]] = []
 
     def velocity(latent: np.ndarray, timestep: int) -> np.ndarray:
+        nonlocal active, calls
+        wanted = active_branches(rows[timestep])
+        if wanted != active:
+            active, calls = wanted, _bind(unet, wanted, context, audio, fixed)
         noisy = np.concatenate([latent, condition], axis=1)
         when = np.array([timestep], np.int64)
         outputs = [unet(latent=noisy, timestep=when, **inputs) for inputs in calls]
-        return combine(np.concatenate(outputs)[: len(weights)], weights, rescale)
+        velocities = np.concatenate(outputs)[: len(active)]
+        return combine(velocities, rows[timestep][list(active)], rescale)
 
     return velocity
+
+
+def _bind(
+    unet: "Stage",
+    active: tuple[int, ...],
+    context: np.ndarray,
+    audio: np.ndarray,
+    fixed: dict[str, np.ndarray],
+) -> list[dict[str, np.ndarray]]:
+    """The inputs of each network call of a step, but for what `unet` now has bound.
+
+    Inputs that stay the same from step to step are bound once; what is the same in each branch
+    crosses once for all. A last call with too few branches repeats one.
+    """
+    batch = unet.use(len(active))
+    num_calls = -(-len(active) // batch)
+    branches = np.array(active)[np.arange(num_calls * batch).clip(max=len(active) - 1)]
+    calls = [
+        {"context": context[part], "audio": audio[part]} for part in branches.reshape(-1, batch)
+    ]
+    if num_calls == 1:
+        fixed = {**fixed, **calls.pop()}
+        calls.append({})
+    unet.bind(**fixed)
+    return calls

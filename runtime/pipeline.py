@@ -104,11 +104,14 @@ class Pipeline:
         Raises:
             MediaError, SettingsError: what is wrong with it.
         """
-        resolve(request.settings, self.bundle.sampling)
+        self._sampling(request)
         check_cfg_batch(self.bundle, request.settings.cfg_batch)
         inputs = load_inputs(request, self.bundle.dimensions)
         check_plan(inputs.num_frames, self.bundle.dimensions, request.keyframes)
         return inputs
+
+    def _sampling(self, request: Request) -> Sampling:
+        return resolve(request.settings, self.bundle.sampling, self.bundle.qualities)
 
     def make(
         self, request: Request, progress: Progress | None = None, journal: Journal | None = None
@@ -121,7 +124,7 @@ class Pipeline:
         """
         size = self.bundle.dimensions
         inputs = self.check(request)
-        sampling = resolve(request.settings, self.bundle.sampling)
+        sampling = self._sampling(request)
         guided = sampling if request.prompt else sampling.without_prompt()
         with self._turns:
             graphs = self._budget.choose_graphs(guided, request.settings.cfg_batch)
@@ -139,6 +142,7 @@ class Pipeline:
             keyframes=all_keyframes(windows),
             motion=motion,
             timings=stages.seconds,
+            calls=dict(stages.calls),
             batches={stage: graph.branches for stage, graph in graphs.items() if graph.branches},
             bundle=self.bundle.name,
             engine=self.engine.name,

@@ -40,6 +40,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "settings": asdict(clip.settings),
         "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
         "cfg_batch": clip.batches,
+        "calls": clip.calls,
         "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],

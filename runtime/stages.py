@@ -1,6 +1,7 @@
 """Stages of a bundle: opened when they are needed, kept open while the memory allows."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,13 +66,36 @@ class OpenGraphs:
 
 
 class Stage:
-    """An open stage: its engine, and how far it is."""
+    """An open stage: the graph of it that is in use, and how far it is.
 
-    def __init__(self, name: str, engine: Engine, progress: Progress | None) -> None:
+    Attributes:
+        graph: what is in use.
+    """
+
+    def __init__(self, runner: "StageRunner", name: str) -> None:
         self.name = name
-        self._engine = engine
-        self._progress = progress
+        self._runner = runner
+        self._largest = runner.graphs[name]
         self._step = self._num_steps = 0
+        self._open(self._largest)
+
+    def use(self, branches: int) -> int:
+        """Change to the graph for that many guidance branches; nothing is bound after it.
+
+        Returns:
+            Branches per call: as many, or fewer if that is what the memory allows, or more if there
+            is no graph for so few.
+        """
+        most = self._largest.branches
+        if most is None:
+            return 1
+        exported = self._runner.bundle.branches(self.name)
+        batch = min((size for size in exported if branches <= size <= most), default=most)
+        temporal, form = self._largest.temporal, self._largest.form
+        self._open(
+            self._runner.bundle.graph(self.name, branches=batch, temporal=temporal, form=form)
+        )
+        return batch
 
     def steps(self, rows: Sequence[Row]) -> Iterator[Row]:
         """`rows`, each one reported as a step of this stage when it is done."""
@@ -93,6 +117,7 @@ class Stage:
             EngineError: the output holds NaN or infinity.
         """
         (output,) = self._engine(**inputs).values()
+        self._runner.calls[self.graph.file] += 1
         if not np.isfinite(output).all():
             raise EngineError(
                 f"{self.name}: NaN or infinity in step {self._step + 1} of {self._num_steps} "
@@ -100,9 +125,13 @@ class Stage:
             )
         return output
 
+    def _open(self, graph: GraphSpec) -> None:
+        self.graph = graph
+        self._engine = self._runner.opened.get(self.name, graph)
+
     def _report(self) -> None:
-        if self._progress:
-            self._progress(self.name, self._step, self._num_steps)
+        if self._runner.progress:
+            self._runner.progress(self.name, self._step, self._num_steps)
 
 
 @dataclass
@@ -110,15 +139,17 @@ class StageRunner:
     """The stages for one clip.
 
     Attributes:
-        graphs: which graph of each stage.
+        graphs: which graph of each stage, that with most guidance branches of a U-Net.
         progress: called with stage, steps done and number of steps.
         seconds: time of each stage that has run, opening included.
+        calls: how often each graph has run, by its file.
     """
 
     opened: OpenGraphs
     graphs: Mapping[str, GraphSpec]
     progress: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
 
     @property
     def bundle(self) -> Bundle:
@@ -132,14 +163,13 @@ class StageRunner:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Stage]:
-        """The stage `name`; after an error in the `with` block its graph is closed."""
+        """The stage `name`; after an error in the `with` block the graph in use is closed."""
         start = perf_counter()
-        graph = self.graphs[name]
-        engine = self.opened.get(name, graph)
+        stage = Stage(self, name)
         try:
-            yield Stage(name, engine, self.progress)
+            yield stage
         except BaseException:
-            self.opened.close(graph)
+            self.opened.close(stage.graph)
             raise
         taken = perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + taken

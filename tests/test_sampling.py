@@ -6,6 +6,7 @@ import pytest
 
 from keyvid.errors import SettingsError
 from keyvid.sampling import (
+    Changes,
     Sampling,
     Settings,
     UNetSampling,
@@ -21,7 +22,7 @@ def test_settings_are_the_fields_of_sampling():
     assert [f.name for f in fields(UNetSettings)] == [f.name for f in fields(UNetSampling)]
     names = [option.name for option in options()]
     assert len(names) == len(set(names))
-    assert {"steps", "interpolator_steps", "temporal"} < set(names)
+    assert {"quality", "steps", "interpolator_steps", "temporal"} < set(names)
     assert settings_from(dict.fromkeys(names)) == Settings()
 
 
@@ -38,9 +39,41 @@ def test_a_setting_is_for_both_unets_or_for_the_interpolator_alone():
     assert changed.temporal == "full"
 
 
+def test_settings_begin_from_a_quality():
+    fast = Changes(steps=8, solver="dpm", interpolator=UNetSettings(steps=3), temporal="full")
+    qualities = {"fast": fast}
+    assert resolve(Settings(quality="balanced"), Sampling(), qualities) == Sampling()
+    got = resolve(Settings(quality="fast"), Sampling(), qualities)
+    assert got.generator == replace(UNetSampling(), steps=8, solver="dpm")
+    assert got.interpolator == replace(Sampling().interpolator, steps=3, solver="dpm")
+    assert got.temporal == "full"
+    overridden = resolve(
+        Settings(quality="fast", eta=0.5, temporal="windows"), Sampling(), qualities
+    )
+    assert overridden == replace(
+        got,
+        generator=replace(got.generator, eta=0.5),
+        interpolator=replace(got.interpolator, eta=0.5),
+        temporal="windows",
+    )
+    with pytest.raises(SettingsError, match=r"^quality exact: this bundle has balanced, fast$"):
+        resolve(Settings(quality="exact"), Sampling(), qualities)
+
+
+def test_scales_are_one_outside_the_guided_timesteps():
+    guided = UNetSampling(
+        guidance_image=2, guidance_text=3, guidance_audio=4, guidance_from=800, guidance_until=300
+    )
+    assert [guided.scales(t) for t in (300, 800)] == [(2, 3, 4)] * 2
+    assert [guided.scales(t) for t in (0, 299, 801, 999)] == [(1, 1, 1)] * 4
+    assert UNetSampling().scales(0) == UNetSampling().scales(999) == (2.0, 7.5, 7.5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (Settings(guidance_until=1000), "guidance-until 1000: want a whole number, 0 to 999"),
+        (Settings(quality="good"), "quality good: this bundle has balanced"),  # type: ignore[arg-type]
         (Settings(steps=0), "steps 0: want a whole number, 1 to 1000"),
         (Settings(steps=1001), "steps 1001: want a whole number, 1 to 1000"),
         (Settings(steps=2.5), "steps 2.5: want a whole number, 1 to 1000"),  # type: ignore[arg-type]
@@ -66,8 +99,8 @@ def test_wrong_settings_name_the_valid_ones(settings, message):
 
 def test_settings_are_parsed_by_name_and_type():
     texts = ["steps=25", "solver=dpm", "guidance-audio=1e1", "eta = 0", "interpolator_steps=6"]
-    parsed = parse_settings([*texts, "cfg-batch=2"])
-    both = {"steps": 25, "solver": "dpm", "guidance_audio": 10.0, "eta": 0.0}
+    parsed = parse_settings([*texts, "cfg-batch=2", "quality=fast"])
+    both = {"steps": 25, "solver": "dpm", "guidance_audio": 10.0, "eta": 0.0, "quality": "fast"}
     assert parsed == Settings(**both, interpolator=UNetSettings(steps=6), cfg_batch=2)
     assert isinstance(parsed.eta, float)
 
@@ -75,7 +108,7 @@ def test_settings_are_parsed_by_name_and_type():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step=25", "one of steps, solver, eta"),
+        ("step=25", "one of quality, steps, solver, eta"),
         ("steps", "want NAME=VALUE"),
         ("steps=2.5", "want a whole number for steps"),
         ("eta=low", "want a number for eta"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.quality.cost import format_costs
 from bench.quality.examples import SPLITS
 from bench.quality.recipes import VARIANTS, Recipe, read_variants, vary
 from bench.quality.report import format_price_list
@@ -19,6 +20,7 @@ from keyvid.command import CONTEXT, run_command
 from keyvid.errors import SettingsError
 from keyvid.runtime.outputs import check_output, write_atomic
 from keyvid.runtime.pipeline import Pipeline
+from keyvid_ref.presets import PRESETS
 
 _PATH = click.Path(path_type=Path)
 _BASE = "default"  # name of the recipe that variants begin from
@@ -126,6 +128,17 @@ def _run(recipe: Recipe, plan: Plan, jobs: int, out: Path) -> Run:
     except KeyboardInterrupt as stop:
         stop.add_note(f"{out} keeps the finished clips; the same command goes on")
         raise
+
+
+@_quality.command("cost")
+@click.option("--preset", default="keyvid-512", show_default=True,
+              type=click.Choice(list(PRESETS)))  # fmt: skip
+def _cost(preset: str) -> None:
+    """What each quality of a model preset takes: steps x branches of both U-Nets, and FLOP.
+
+    Counted in the networks without weights; nothing is run.
+    """
+    click.echo(format_costs(PRESETS[preset]), nl=False)
 
 
 @_quality.command("sheet")

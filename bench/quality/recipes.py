@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bench.quality.cost import bundle_flops, clip_flops, format_calls
 from bench.quality.without import ABLATIONS
 from keyvid import Pipeline
 from keyvid.errors import SettingsError
@@ -54,16 +55,20 @@ class Recipe:
 
     def sampling(self, pipeline: Pipeline) -> Sampling:
         """How both U-Nets sample."""
-        return resolve(parse_settings(self.settings), pipeline.bundle.sampling)
+        bundle = pipeline.bundle
+        return resolve(parse_settings(self.settings), bundle.sampling, bundle.qualities)
 
     def describe(self, pipeline: Pipeline) -> dict[str, Any]:
         """The recipe as JSON values, with all that the defaults stand for."""
         manifest = (pipeline.bundle.path / "bundle.json").read_bytes()
+        sampling = self.sampling(pipeline)
         return {
             "bundle": pipeline.bundle.name,
             "bundle_sha256": sha256(manifest).hexdigest()[:16],
             "engine": pipeline.engine.name,
-            "settings": asdict(self.sampling(pipeline)),
+            "settings": asdict(sampling),
+            "steps x branches": format_calls(sampling),
+            "TFLOP": round(clip_flops(sampling, bundle_flops(pipeline.bundle)) / 1e12, 3),
             "keyframes": self.keyframes,
             "seed": self.seed,
             "without": self.without or "nothing",
@@ -72,6 +77,7 @@ class Recipe:
 
 # Name -> what it changes of the recipe that all begin from.
 VARIANTS: dict[str, dict[str, Any]] = {
+    **{quality: {"settings": {"quality": quality}} for quality in ("exact", "fast")},
     "uniform": {"keyframes": "uniform"},
     "no-frame-index": {"without": "frame-index"},
     "no-first-frame": {"without": "first-frame"},
@@ -79,6 +85,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         f"guidance-{scale}": {"settings": {"guidance_audio": scale}}
         for scale in (1, 1.5, 2, 4, 7, 10)
+    },
+    "interpolator-guided": {"settings": {"interpolator_guidance_audio": 2.5}},
+    **{
+        f"interpolator-{steps}": {"settings": {"interpolator_steps": steps}}
+        for steps in (2, 3, 6, 8, 15)
+    },
+    "guided-until-500": {"settings": {"guidance_until": 500}},
+    **{
+        f"generator-{steps}": {"settings": {"steps": steps, "interpolator_steps": 4}}
+        for steps in (4, 6, 10)
     },
     **{
         f"{solver}-{steps}": {"settings": {"solver": solver, "steps": steps}}

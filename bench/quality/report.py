@@ -13,6 +13,7 @@ from bench.quality.results import (
     score_keyframes,
     score_pictures,
 )
+from keyvid.sampling import UNETS
 from keyvid.score.agreement import f1_difference
 from keyvid.score.motion import MEASURES
 from keyvid.score.report import (
@@ -78,13 +79,15 @@ def format_run(run: Run) -> str:
 def format_price_list(runs: Mapping[str, Run], likeness: Mapping[str, float | None]) -> str:
     """A line per run, with its difference from the first and the interval of that.
 
+    The U-Nets' columns say how many steps run how many guidance branches.
+
     Args:
         likeness: PSNR in dB of the clips of each run against those of the first.
     """
     pose, difference = MEASURES[1], MEASURES[0]
     header = ["variant", "F1 at 42 ms, pose", "minus first", "F1 at 83 ms, pose"]
     header += ["F1 at 83 ms, frame difference", "minus first", "false strikes, pose"]
-    header += [*_PICTURE, "like first", "s a clip"]
+    header += [*_PICTURE, "like first", *UNETS, "TFLOP", "s a clip"]
     first = next(iter(runs.values()))
     rows = []
     for name, run in runs.items():
@@ -101,6 +104,8 @@ def format_price_list(runs: Mapping[str, Run], likeness: Mapping[str, float | No
                 number(by[pose].false_strikes, ".1f"),
                 *_picture_cells(run.clips),
                 "-" if run is first else number(likeness[name], ".1f", " dB"),
+                *run.made_with["steps x branches"].values(),
+                number(run.made_with["TFLOP"], ".2f"),
                 f"{run.seconds_per_clip:.1f}",
             ]
         )

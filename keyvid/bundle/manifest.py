@@ -26,7 +26,7 @@ from keyvid.bundle.specs import (
 )
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError
-from keyvid.sampling import Sampling
+from keyvid.sampling import Changes, Quality, Sampling
 
 SCHEMA = 3  # 2: one sampling for both U-Nets; 1: each branch had its own copy of the latent
 MANIFEST = "bundle.json"
@@ -45,6 +45,7 @@ class Manifest:
         preset: name of the model preset in the reference.
         makers: versions of the programs that made it.
         stages, files: by name.
+        qualities: what `Settings(quality=...)` changes of `sampling`, but for the default.
         sources: the files that its weights were read from, by what they are, if known.
         plans: what plans, native code for GPUs, depend on, by file; None for a bundle without any.
     """
@@ -58,6 +59,7 @@ class Manifest:
     sampling: Sampling
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
+    qualities: dict[Quality, Changes] | None = None
     sources: dict[str, FileSpec] | None = None
     plans: dict[str, dict[str, str]] | None = None
 
@@ -164,9 +166,16 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
     """Write `bundle.json` into `folder`, whole or not at all; `bundle.path` is not part of it."""
     content = {"schema": SCHEMA, **asdict(bundle)}
     del content["path"]
+    content["qualities"] = _without_nulls(content["qualities"])
     new = folder / f".{MANIFEST}"
     new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(new, folder / MANIFEST)
+
+
+def _without_nulls(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {key: _without_nulls(value) for key, value in content.items() if value is not None}
 
 
 def _parse(path: Path, content: Any) -> Bundle:

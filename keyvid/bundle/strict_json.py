@@ -4,12 +4,16 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 # What msgspec calls a kind of value -> what a reader of the file calls it.
 _WORDS = {
     "array": "a list",
@@ -50,7 +54,7 @@ def from_json(kind: type[T], content: Any) -> T:
         value = msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise ValueError(_explain(str(error), content, kind)) from None
-    for where, key, valid in _unknown(content, msgspec.to_builtins(value)):
+    for where, key, valid in _unknown(content, asdict(value)):
         raise ValueError(f"unknown key {where + key!r:.60}; valid are {', '.join(valid)}")
     return value
 

@@ -32,7 +32,8 @@ def check_complete(bundle: Bundle) -> None:
         _check_sizes(bundle)
         _check_variants(bundle)
         _check_tensors(bundle)
-        resolve(Settings(), bundle.sampling)
+        for quality in (None, *(bundle.qualities or {})):
+            resolve(Settings(quality=quality), bundle.sampling, bundle.qualities)
         if TOKENIZER not in bundle.files:
             raise ValueError(f"{TOKENIZER} is not among files")
     except (ValueError, SettingsError) as error:

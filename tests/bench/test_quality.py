@@ -17,6 +17,7 @@ from PIL import Image
 
 from bench.quality import __main__ as quality
 from bench.quality import recipes
+from bench.quality.cost import bundle_flops, clip_flops, format_calls, preset_flops
 from bench.quality.examples import Task, make_example, plan_tasks
 from bench.quality.picture import PictureScores
 from bench.quality.recipes import Recipe, read_variants, vary
@@ -24,12 +25,15 @@ from bench.quality.results import score_pictures
 from bench.quality.run import find_lag
 from bench.quality.without import ABLATIONS
 from keyvid import Pipeline
+from keyvid.bundle.manifest import Bundle
 from keyvid.errors import SettingsError
+from keyvid.export.stages import Variant
 from keyvid.runtime.diffusion import Diffusion
 from keyvid.runtime.timeline import Window
-from keyvid.sampling import Sampling
+from keyvid.sampling import Sampling, Settings, UNetSettings, resolve
 from keyvid.score.results import read_clips
 from keyvid_ref import world
+from keyvid_ref.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +49,30 @@ def test_variants_are_data(tmp_path: Path) -> None:
     base = Recipe(seed=3, settings=("solver=dpm",))
     varied = vary(base, variants["short"])
     assert varied == Recipe(seed=3, settings=("solver=dpm", "steps=8"), keyframes="uniform")
+
+
+def test_cost_counts_the_branches_of_each_step() -> None:
+    settings = Settings(
+        steps=4,
+        guidance_image=1.0,
+        guidance_text=1.0,
+        guidance_until=500,
+        interpolator=UNetSettings(steps=2, guidance_audio=1.0),
+    )
+    sampling = resolve(settings, Sampling())
+    assert format_calls(sampling) == {"generator": "2 x 2 + 2 x 1", "interpolator": "2 x 1"}
+
+    def flops_of_call(unet: str, variant: Variant) -> int:
+        assert variant.temporal == (None if unet == "generator" else "windows")
+        return {"generator": 100, "interpolator": 1}[unet] * (variant.branches or 0)
+
+    assert clip_flops(sampling, flops_of_call) == 100 * (2 * 2 + 2 * 1) + 2 * 1
+
+
+def test_a_preset_costs_what_its_bundle_does() -> None:
+    variant = Variant(1)
+    counted = preset_flops(PRESETS["tiny"])("generator", variant)
+    assert counted == bundle_flops(Bundle.load("tiny"))("generator", variant) > 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from keyvid.bundle import manifest as bundle_module
 from keyvid.bundle.manifest import Bundle, write_manifest
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import BundleError
+from keyvid.sampling import Changes, UNetSettings
 
 
 @pytest.fixture
@@ -207,6 +208,15 @@ GRAPH = ("stages", "affine", "graphs", 0)
             _set("sampling", "generator", "eta", to="1"),
             "sampling.generator.eta is '1', want a number",
         ),
+        (
+            _set("qualities", to={"fast": {"step": 8}}),
+            "unknown key 'qualities.fast.step'; valid are steps, solver",
+        ),
+        (
+            _set("qualities", to={"fast": {"interpolator": {"steps": "few"}}}),
+            "qualities.fast.interpolator.steps is 'few', want a whole number",
+        ),
+        (_set("qualities", to={"good": {}}), "qualities"),
         (_set("conditioning", "latent_sample", to=0), "latent_sample is 0, want true or false"),
         (_set("dimensions", "frames", to=0), "dimensions.frames is 0, want a whole number >= 1"),
         (_set("dimensions", "frames", to=True), "dimensions.frames is True, want a whole number"),
@@ -277,3 +287,14 @@ def test_optional_values_may_be_left_out(
     bundle = replace(affine_bundle, stages={"affine": stage})
     write_manifest(path, bundle)
     assert Bundle.load(path) == bundle
+    edit(lambda content: content.pop("qualities"))
+    assert Bundle.load(path) == bundle, "older bundles have none"
+
+
+def test_qualities_are_written_as_differences(affine_bundle: Bundle) -> None:
+    fast = Changes(steps=8, interpolator=UNetSettings(eta=0.0))
+    bundle = replace(affine_bundle, qualities={"fast": fast})
+    write_manifest(bundle.path, bundle)
+    content = json.loads((bundle.path / "bundle.json").read_text())
+    assert content["qualities"] == {"fast": {"steps": 8, "interpolator": {"eta": 0.0}}}
+    assert Bundle.load(bundle.path) == bundle

@@ -127,6 +127,7 @@ def clip() -> Clip:
         keyframes=np.array([0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46]),
         motion=np.linspace(0, 1, 48, dtype=np.float32),
         batches={"generator": 2, "interpolator": 1},
+        calls={"generator.b2.onnx": 15, "interpolator.b1.windows.onnx": 4},
         timings={"generator": 1.25, "interpolator": 2.5},
         bundle="hollow",
         engine="onnxruntime",

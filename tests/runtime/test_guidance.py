@@ -7,8 +7,10 @@ from keyvid.runtime.guidance import (
     batch_sizes,
     branch_weights,
     combine,
+    guidance_rows,
     guided_velocity,
 )
+from keyvid.sampling import UNetSampling
 from keyvid_ref.pipeline import guide
 
 SHAPE = (4, 2, 3, 4, 5)
@@ -74,18 +76,32 @@ def test_batch_sizes(active, exported, wanted, sizes):
     ],
 )
 def test_branches_without_weight_are_not_run(scales, active):
-    branches, weights = active_branches(*scales)
-    assert branches.tolist() == active
-    assert weights.tolist() == branch_weights(*scales)[active].tolist()
-    assert weights.sum() == pytest.approx(1)
+    weights = branch_weights(*scales)
+    assert active_branches(weights) == tuple(active)
+    assert weights[active].sum() == pytest.approx(1)
+
+
+def test_only_guided_timesteps_take_several_branches():
+    rows = guidance_rows(UNetSampling(steps=5, guidance_from=800, guidance_until=300))
+    active = {timestep: active_branches(weights) for timestep, weights in rows.items()}
+    assert active == {999: (3,), 799: (0, 1, 3), 599: (0, 1, 3), 399: (0, 1, 3), 199: (3,)}
 
 
 class RecordedUNet:
-    """A network whose output is made of all its inputs; it keeps to the rules of an engine."""
+    """A network whose output is made of all its inputs; it keeps to the rules of an engine.
 
-    def __init__(self):
+    Args:
+        most: guidance branches per call, of which there are graphs for each number.
+    """
+
+    def __init__(self, most):
+        self.most = most
         self.bound = {}
         self.calls = []
+
+    def use(self, branches):
+        self.bound = {}
+        return min(branches, self.most)
 
     def bind(self, **inputs):
         self.bound |= inputs
@@ -102,27 +118,50 @@ class RecordedUNet:
         return np.sin(mixed + told[:, None, None, None, None]).astype(np.float32)
 
 
-@pytest.mark.parametrize("active", [1, 2, 3, 4])
-def test_batches_do_not_change_the_result(active):
+@pytest.fixture
+def inputs():
     rng = np.random.default_rng(1)
-    latent, condition = rng.standard_normal((2, 1, 2, 3, 4, 5), np.float32)
-    inputs = {
-        "condition": condition,
-        "context": rng.standard_normal((active, 7, 6), np.float32),
-        "audio": rng.standard_normal((active, 3, 9, 5), np.float32),
+    return {
+        "condition": rng.standard_normal((1, 2, 3, 4, 5), np.float32),
+        "context": rng.standard_normal((4, 7, 6), np.float32),
+        "audio": rng.standard_normal((4, 3, 9, 5), np.float32),
         "fps": np.array(6),
         "frame_index": np.array([0, 4, 9]),
     }
-    weights = np.arange(1.0, active + 1)
+
+
+LATENT = np.random.default_rng(2).standard_normal((1, 2, 3, 4, 5), np.float32)
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0, 1), (0, 0, 3, 1), (1, 2, 0, 4), (1, 2, 3, 4)])
+def test_batches_do_not_change_the_result(weights, inputs):
+    active = np.count_nonzero(weights)
     results = []
-    for batch in (1, 2, 3, 4):
-        unet = RecordedUNet()
-        velocity = guided_velocity(unet, batch, weights, 0.7, **inputs)
-        results.append(velocity(latent, 999))
-        assert len(unet.calls) == -(-active // batch)
+    for most in (1, 2, 3, 4):
+        unet = RecordedUNet(most)
+        velocity = guided_velocity(unet, {999: np.array(weights)}, 0.7, **inputs)
+        results.append(velocity(LATENT, 999))
+        assert len(unet.calls) == -(-active // most)
         assert all(call["latent"].shape == (1, 4, 3, 4, 5) for call in unet.calls)
         assert unet.bound["frame_index"].shape == (1, 3)
-        if batch >= active:
+        if most >= active:
             assert unet.calls[0].keys() == {"latent", "timestep"}  # all else crosses once
     for result in results[1:]:
         assert np.allclose(results[0], result, atol=1e-5)  # the order of a float32 sum
+
+
+def test_steps_with_other_branches_are_what_they_are_alone(inputs):
+    rows = {
+        9: np.array([0, 0, 0, 1]),
+        8: np.array([1, 2, 0, 4]),
+        7: np.array([3, 1, 0, 2]),
+        6: np.array([0, 0, -1, 2]),
+    }
+    unet = RecordedUNet(4)
+    velocity = guided_velocity(unet, rows, 0.7, **inputs)
+    together = [velocity(LATENT, timestep) for timestep in rows]
+    assert len(unet.calls) == len(rows)
+    for timestep, got in zip(rows, together, strict=True):
+        alone = guided_velocity(RecordedUNet(4), rows, 0.7, **inputs)
+        assert np.array_equal(got, alone(LATENT, timestep))
+    assert not np.allclose(together[0], together[3], atol=0.01)

@@ -13,7 +13,7 @@ from keyvid.errors import BundleError, EngineError, SettingsError
 from keyvid.runtime import stages
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.request import Request
-from keyvid.sampling import resolve
+from keyvid.sampling import UNetSettings, resolve
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import load_networks
@@ -89,6 +89,11 @@ def psnr(frames, others):
             Settings(steps=2, solver="dpm", temporal="full"),
             {"prompt": "hammer", "keyframes": "0,1,5,9,10,11,20,30,31,40,46,47"},
         ),
+        (  # two branches in the first step, one in the others
+            "openvino",
+            Settings(steps=3, guidance_until=700, interpolator=UNetSettings(guidance_audio=4.0)),
+            {"keyframes": "uniform"},
+        ),
         (  # four active branches, two at a time
             "onnxruntime",
             Settings(steps=1, guidance_image=2.0, guidance_text=3.0, cfg_batch=2),
@@ -108,8 +113,9 @@ def test_the_clip_is_the_references(engine, settings, options, animate, referenc
 
 def test_all_of_it_is_reported(animate, bundle, scene, tmp_path):
     reports = []
+    settings = Settings(steps=2, guidance_audio=3.0, guidance_until=500)
     clip = animate(
-        settings=Settings(steps=1, guidance_audio=3.0),
+        settings=settings,
         keyframes="uniform",
         progress=lambda *report: reports.append(report),
     )
@@ -126,7 +132,11 @@ def test_all_of_it_is_reported(animate, bundle, scene, tmp_path):
     assert np.array_equal(clip.sound.samples[:, 0], scene.waveform)
     assert clip.keyframes.tolist() == list(range(0, 48, 4))
     assert (clip.bundle, clip.seed, clip.prompt) == (bundle.name, SEED, "")
-    assert clip.settings == resolve(Settings(steps=1, guidance_audio=3.0), bundle.sampling)
+    assert clip.settings == resolve(settings, bundle.sampling)
+    assert clip.batches == {"generator": 2, "interpolator": 2}
+    for stage in ("generator.b{}.onnx", "interpolator.b{}.windows.onnx"):
+        assert [clip.calls[stage.format(branches)] for branches in (2, 1)] == [1, 1]
+    assert clip.calls["vae_decoder.onnx"] == size.frames
     clip.save(tmp_path / "clip.mp4")
     assert (tmp_path / "clip.mp4").stat().st_size > 1000
 
