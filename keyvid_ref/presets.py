@@ -48,11 +48,11 @@ class Preset:
         return replace(self.unet, frame_index=stage == "generator")
 
 
-# What the released inference script does, but for the guidance scales, which suit a model.
-_RELEASED_STEPS = Changes(steps=90, solver="ddim", eta=1.0)
+# Steps of the released inference script; guidance scales suit a model.
+_RELEASED = Changes(steps=90, solver="ddim", eta=1.0)
 
 _TINY_SAMPLING = UNetSampling(
-    steps=15, solver="dpm", guidance_image=1.0, guidance_text=1.0, guidance_audio=2.5
+    steps=8, solver="dpm", guidance_image=1.0, guidance_text=1.0, guidance_audio=2.5
 )
 _TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4), embed_dim=8)
 
@@ -66,7 +66,7 @@ PRESETS = {
                 UNetSampling(steps=12, solver="dpm", guidance_audio=9.0),
             ),
             qualities={
-                "exact": _RELEASED_STEPS,
+                "exact": _RELEASED,
                 "fast": Changes(
                     steps=12,
                     guidance_until=400,
@@ -119,10 +119,10 @@ PRESETS = {
             localizer=LocalizerConfig(
                 audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
             ),
-            sampling=Sampling(_TINY_SAMPLING, _TINY_SAMPLING),
+            sampling=Sampling(_TINY_SAMPLING, replace(_TINY_SAMPLING, steps=4, guidance_audio=1.0)),
             qualities={
-                "exact": _RELEASED_STEPS,
-                "fast": Changes(steps=8, interpolator=UNetSettings(steps=3, guidance_audio=1.0)),
+                "exact": replace(_RELEASED, interpolator=UNetSettings(guidance_audio=2.5)),
+                "fast": Changes(steps=6, interpolator=UNetSettings(steps=2)),
             },
         ),
     )
