@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from keyvid.command import CONTEXT, common_options, run_command, say
-from keyvid.sampling import DEFAULT_QUALITY, settings_from
+from keyvid.sampling import DEFAULT_QUALITY
 from keyvid.sampling import options as sampling_options
 from keyvid.sizes import parse_size
 
