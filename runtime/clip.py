@@ -1,6 +1,6 @@
 """A clip: what a pipeline gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 
 import numpy as np
@@ -22,8 +22,8 @@ class Clip:
         motion: (F,) float32 motion that the sound calls for, as the localizer scores it.
         timings: seconds per stage, loading included.
         batches: most guidance branches per network call, by U-Net.
-        calls: how often each graph has run, by its file.
         bundle, engine, prompt, seed, settings: what it was made with.
+        calls: how often each graph has run, by its file.
     """
 
     frames: np.ndarray
@@ -33,12 +33,12 @@ class Clip:
     motion: np.ndarray
     timings: dict[str, float]
     batches: dict[str, int]
-    calls: dict[str, int]
     bundle: str
     engine: str
     prompt: str
     seed: int
     settings: Sampling
+    calls: dict[str, int] = field(default_factory=dict)
 
     def save(
         self,
