@@ -77,7 +77,6 @@ class Recipe:
 
 # Name -> what it changes of the recipe that all begin from.
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{quality: {"settings": {"quality": quality}} for quality in ("exact", "fast")},
     "uniform": {"keyframes": "uniform"},
     "no-frame-index": {"without": "frame-index"},
     "no-first-frame": {"without": "first-frame"},
@@ -101,6 +100,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         for solver in ("dpm", "ddim")
         for steps in (15, 25, 50, 90)
     },
+    **{quality: {"settings": {"quality": quality}} for quality in ("exact", "fast")},
 }
 
 
