@@ -1,7 +1,6 @@
 """`keyvid-serve`: clips over HTTP, and a page to try it."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from threading import Thread
@@ -135,7 +134,6 @@ def _serve(
             bundle, options["engine"], threads=options["threads"], max_memory=options["max_memory"]
         ) as pipeline,
     ):
-        tempfile.tempdir = str(folder)  # whatever a library writes lies in it
         workshop = Workshop(pipeline, limits, folder, Metrics())
         app = make_app(workshop, token)
         if not no_page:

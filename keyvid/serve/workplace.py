@@ -15,7 +15,8 @@ _PREFIX = "keyvid-serve-"
 def workplace(parent: Path | None = None) -> Iterator[Path]:
     """A new folder for this process alone, deleted at the end.
 
-    Those of servers that were killed are deleted first: nobody holds their lock.
+    Temporary files of all libraries lie in it meanwhile. Folders of servers that were killed are
+    deleted first: nobody holds their lock.
 
     Args:
         parent: where, None for the system's folder for temporary files.
@@ -24,10 +25,13 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
     _sweep(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     descriptor = os.open(folder, os.O_RDONLY)
+    before = tempfile.tempdir
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tempfile.tempdir = str(folder)
         yield folder
     finally:
+        tempfile.tempdir = before
         os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
 

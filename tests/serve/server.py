@@ -1,0 +1,64 @@
+"""`keyvid-serve` in a process of its own, on a port that the system chooses."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MAIN = "import sys; from keyvid.serve.cli import main; sys.exit(main())"
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        process: send it signals.
+        url: without a / at its end.
+    """
+
+    def __init__(self, log: Path, temporary: Path, *options: str) -> None:
+        self._log = log
+        self._file = log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "--port", "0", *options],
+            stderr=self._file,
+            env={"TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        )
+        self.url = self._wait_for_url()
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return self._log.read_text()
+
+    def close(self) -> None:
+        """End it, however it is."""
+        self.process.kill()
+        self.process.wait()
+        self._file.close()
+
+    def _wait_for_url(self) -> str:
+        for _ in range(1200):
+            if found := re.search(r"(http://\S+)/ on ", self.log):
+                return found[1]
+            if self.process.poll() is not None:
+                break
+            try:
+                self.process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        self.close()
+        raise AssertionError(f"no server: {self.log}")
+
+
+@contextmanager
+def running(log: Path, temporary: Path, *options: str) -> Iterator[Server]:
+    """A server within the block; its temporary files lie in `temporary`."""
+    temporary.mkdir(exist_ok=True)
+    server = Server(log, temporary, *options)
+    try:
+        yield server
+    finally:
+        server.close()
