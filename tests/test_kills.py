@@ -25,15 +25,15 @@ from keyvid.runtime import sound
 from keyvid.runtime.pipeline import Clip, Pipeline
 from keyvid.sampling import Sampling
 
-def sample(self, image, audio, *, seed, **options):
+def sample(self, request, progress, journal):
     frames = np.random.default_rng(0).integers(0, 255, (48, 64, 96, 3), np.uint8)
     motion = np.linspace(0, 1, 48, dtype=np.float32)
-    heard = sound.load_sound(audio, 2.0)
+    heard = sound.load_sound(request.audio, 2.0)
     keyframes, batches = np.arange(0, 48, 4), {"generator": 1, "interpolator": 1}
-    made = ("tiny", self.engine.name, "", seed, Sampling())
+    made = ("tiny", self.engine.name, "", request.seed, Sampling())
     return Clip(frames, 24, heard, keyframes, motion, {"generator": 1.0}, batches, *made)
 
-Pipeline.__call__ = sample
+Pipeline.make = sample
 """
 
 
