@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import cached_property
 from typing import Any
 
@@ -114,7 +116,8 @@ def _hand_out(entries: list[Entry], workers: list[Any]) -> Iterator[Outcome]:
     waiting = iter(entries)
     running = {w.run.remote(entry): (w, entry) for w, entry in zip(workers, waiting, strict=False)}
     while running:
-        (ready,), _ = ray.wait([*running])
+        with redirect_stdout(sys.stderr):  # Ray prints that a worker died
+            (ready,), _ = ray.wait([*running])
         worker, entry = running.pop(ready)
         try:
             outcome = ray.get(ready)
