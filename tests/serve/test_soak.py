@@ -33,14 +33,11 @@ def parts_of(index: int) -> dict[str, bytes]:
 def be_a_client(server: Server, index: int) -> str:
     """Order, watch or cancel, fetch, delete; gives how it ended."""
     with httpx2.Client(base_url=server.url, timeout=600) as client:
-        for _ in range(3):
-            data = {"steps": "1", "seed": str(index)}
-            answer = client.post("/clips", files=parts_of(index), data=data)
-            if answer.status_code != 429:
-                break
-            time.sleep(min(int(answer.headers["retry-after"]), 5))
+        data = {"steps": "1", "seed": str(index)}
+        answer = client.post("/clips", files=parts_of(index), data=data)
         if answer.status_code != 202:
             assert answer.json()["detail"]
+            assert answer.status_code != 429 or int(answer.headers["retry-after"]) >= 1
             return str(answer.status_code)
         job = answer.headers["location"]
         if index % 5 == 0:
@@ -72,7 +69,7 @@ def test_soak(tmp_path: Path, record_property: Callable[[str, object], None]) ->
         record_property("seconds", round(time.monotonic() - begun))
         assert set(ends) <= {"done", "cancelled", "422", "429"}
         assert ends["done"] >= 3
-        assert ends["422"] >= 10
+        assert ends["422"] >= 5
         assert not files_of(temporary), "all have deleted theirs"
         assert "Traceback" not in server.log
 
