@@ -39,7 +39,12 @@ class OnnxRuntimeRunner:
         options.log_severity_level = _FATAL
         # It reserves what the first run took once more, for no gain in time.
         options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(path, options, providers=[_PROVIDER])
+        self._session = onnxruntime.InferenceSession(
+            path,
+            options,
+            providers=[_PROVIDER],
+            enable_fallback=0,  # it would print on standard output and try the same again
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._inputs: dict[str, np.ndarray] = {}
 

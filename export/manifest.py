@@ -7,6 +7,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
+    Familiar,
     FileSpec,
     Form,
     GraphSpec,
@@ -49,7 +50,15 @@ def describe_bundle(
         stages=stages,
         files=dict(sorted(files.items())),
         sources=sources or None,
+        familiar=_familiar(source),
     )
+
+
+def _familiar(source: Source) -> Familiar | None:
+    preset = source.preset
+    if source.origin.weights == "random" or not preset.prompts:
+        return None
+    return Familiar(preset.prompts, preset.picture_psnr_db)
 
 
 def makers() -> dict[str, str]:

@@ -22,14 +22,13 @@ def find_keypoints(curve: npt.NDArray[np.floating]) -> npt.NDArray[np.int8]:
 def select_keyframes(motion: npt.NDArray[np.floating], num_keyframes: int) -> npt.NDArray[np.int64]:
     """Indices of the frames to generate first (paper, section 3.1), made deterministic.
 
-    Frame 0; the K//2 - 1 most prominent motion peaks (ties: the earlier), all if there are fewer;
-    between each two neighbours of them the lowest frame (ties: the first). These anchors and the
-    clip's end bound gaps of length L. The remaining places go one by one to the gap with the
+    The first and the last frame; the K//2 - 1 most prominent motion peaks (ties: the earlier), all
+    if there are fewer; between each two neighbours of them the lowest frame (ties: the first).
+    These anchors bound gaps of length L. The remaining places go one by one to the gap with the
     largest L / (m + 1), where m counts the places it has already (ties: the earliest gap), and
     divide it evenly: a + (j L) // (m + 1), j = 1..m, for a gap that begins at a.
 
-    Peaks are those of the curve scaled to [0, 1], in float64. A flat curve has none and gives
-    uniform keyframes.
+    Peaks are those of the curve scaled to [0, 1], in float64. A flat curve has none.
 
     Args:
         motion: (F,) motion score per frame, any scale.
@@ -38,17 +37,16 @@ def select_keyframes(motion: npt.NDArray[np.floating], num_keyframes: int) -> np
         (K,) int64, ascending, distinct, 0 first.
     """
     curve = _scale_to_unit(motion.astype(np.float64))
-    anchors = [0, *_motion_extremes(curve, num_keyframes // 2 - 1)]
-    lengths = np.diff([*anchors, len(curve)])
-    shares = np.ones(len(anchors), np.int64)  # m + 1
+    anchors = [0, *_motion_extremes(curve, num_keyframes // 2 - 1), len(curve) - 1]
+    lengths = np.diff(anchors)
+    shares = np.ones(len(lengths), np.int64)  # m + 1
     for _ in range(num_keyframes - len(anchors)):
         shares[np.argmax(lengths / shares)] += 1
-    return np.concatenate(
-        [
-            start + np.arange(share) * length // share
-            for start, length, share in zip(anchors, lengths, shares, strict=True)
-        ]
-    )
+    inner = [
+        start + np.arange(share) * length // share
+        for start, length, share in zip(anchors[:-1], lengths, shares, strict=True)
+    ]
+    return np.concatenate([*inner, anchors[-1:]])
 
 
 def uniform_keyframes(num_frames: int, num_keyframes: int) -> npt.NDArray[np.int64]:

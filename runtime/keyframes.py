@@ -16,8 +16,8 @@ def select_keyframes(
 ) -> np.ndarray:
     """Indices of the frames to generate first (paper, section 3.1, made deterministic).
 
-    Frame 0, the most prominent peaks of the motion, the valley between each two of them, and the
-    rest spread so that the longest bare stretch is as short as possible.
+    The first and the last frame, the most prominent peaks of the motion, the valley between each
+    two of them, and the rest spread so that the longest bare stretch is as short as possible.
 
     Args:
         motion: (F,) motion score per frame, any scale.
@@ -28,13 +28,14 @@ def select_keyframes(
     """
     curve = motion.astype(np.float64)
     low, high = curve.min(), curve.max()
-    anchors = [0]
+    last = len(motion) - 1
+    anchors = [0, last]
     if high - low > FLAT * max(abs(low), abs(high)):
         curve = (curve - low) / max(high - low, spread or 0.0)
         peaks = _largest_peaks(curve, num_keyframes // 2 - 1)
         valleys = [p + 1 + int(curve[p + 1 : q].argmin()) for p, q in pairwise(peaks)]
-        anchors = sorted([0, *peaks, *valleys])
-    return _fill_gaps(anchors, len(motion), num_keyframes)
+        anchors = sorted([0, *peaks, *valleys, last])
+    return _fill_gaps(anchors, num_keyframes)
 
 
 def uniform_keyframes(num_frames: int, num_keyframes: int) -> np.ndarray:
@@ -91,17 +92,17 @@ def _largest_peaks(curve: np.ndarray, count: int) -> list[int]:
     return sorted(by_prominence[:count])
 
 
-def _fill_gaps(anchors: list[int], num_frames: int, num_keyframes: int) -> np.ndarray:
+def _fill_gaps(anchors: list[int], num_keyframes: int) -> np.ndarray:
     """`anchors` and what is missing to `num_keyframes`, always into the widest remaining gap."""
-    lengths = np.diff([*anchors, num_frames])
-    places = np.zeros(len(anchors), np.int64)
+    lengths = np.diff(anchors)
+    places = np.zeros(len(lengths), np.int64)
     for _ in range(num_keyframes - len(anchors)):
         places[np.argmax(lengths / (places + 1))] += 1
     parts = [
         anchor + np.arange(count + 1) * length // (count + 1)
-        for anchor, length, count in zip(anchors, lengths, places, strict=True)
+        for anchor, length, count in zip(anchors[:-1], lengths, places, strict=True)
     ]
-    return np.concatenate(parts)
+    return np.concatenate([*parts, anchors[-1:]])
 
 
 def _local_maxima(curve: np.ndarray) -> list[int]:

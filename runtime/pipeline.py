@@ -20,6 +20,7 @@ from keyvid.runtime.encoding import (
     score_motion,
     window_mel,
 )
+from keyvid.runtime.familiar import say_what_is_foreign
 from keyvid.runtime.journal import Journal, Reel, fingerprint
 from keyvid.runtime.noise import seeded
 from keyvid.runtime.picture import ImageSource
@@ -161,6 +162,7 @@ class Pipeline:
         windows = plan_windows(inputs.num_frames, motion, size, request.keyframes)
         image, text = encode_picture_and_prompt(stages, inputs.picture, request.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
+        say_what_is_foreign(stages, inputs.picture, first_frame, request.prompt)
         diffusion = self.diffusion(stages, sampling, first_frame, rng)
         reel.restore(diffusion, size.window_stride)
         for window in windows[reel.num_windows :]:

@@ -18,6 +18,7 @@ from keyvid.bundle.files import check_regular, check_sha256, check_size
 from keyvid.bundle.specs import (
     Conditioning,
     Dimensions,
+    Familiar,
     FileSpec,
     Form,
     GraphSpec,
@@ -47,6 +48,7 @@ class Manifest:
         stages, files: by name.
         qualities: what `Settings(quality=...)` changes of `sampling`, but for the default.
         sources: the files that its weights were read from, by what they are, if known.
+        familiar: what the model knows, None if that is not limited.
         plans: what plans, native code for GPUs, depend on, by file; None for a bundle without any.
     """
 
@@ -61,6 +63,7 @@ class Manifest:
     files: dict[str, FileSpec]
     qualities: dict[Quality, Changes] | None = None
     sources: dict[str, FileSpec] | None = None
+    familiar: Familiar | None = None
     plans: dict[str, dict[str, str]] | None = None
 
 

@@ -68,6 +68,19 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
+class Familiar:
+    """What a small model was trained on; of other things it makes little sense.
+
+    Attributes:
+        prompts: words that it knows.
+        picture_psnr_db: how well its autoencoder keeps a picture of its kind, at least.
+    """
+
+    prompts: tuple[str, ...]
+    picture_psnr_db: float
+
+
+@dataclass(frozen=True)
 class TensorSpec:
     """An input or output of a graph: dtype ("float32" or "int64") and static shape."""
 

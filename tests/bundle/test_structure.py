@@ -56,7 +56,10 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
             replace(PACKAGED, stages={**PACKAGED.stages, "x": PACKAGED.stages["localizer"]}),
             "unknown stage 'x'; valid are text_encoder, image_encoder",
         ),
-        (resized(height=65), r"vae_encoder.onnx: image is float32 1 x 3 x 64 x 96, the dimensions"),
+        (
+            resized(height=65),
+            r"vae_encoder.onnx: image is float32 1 x 3 x 96 x 160, the dimensions",
+        ),
         (resized(keyframes=49), "49 keyframes of 48 frames"),
         (resized(window=13), "windows of 13 frames every 6 do not fit 48"),
         (

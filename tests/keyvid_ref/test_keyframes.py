@@ -17,11 +17,11 @@ def test_keypoints_are_the_released_ones(parity, index):
     np.testing.assert_array_equal(find_keypoints(data[f"curve{index}"]), data[f"keypoints{index}"])
 
 
-def test_silence_gives_uniform_keyframes():
-    uniform = list(range(0, 48, 4))
-    assert uniform_keyframes(48, 12).tolist() == uniform
-    assert select_keyframes(np.zeros(48, np.float32), 12).tolist() == uniform
-    assert select_keyframes(np.full(48, 0.3, np.float32), 12).tolist() == uniform
+def test_silence_gives_evenly_spaced_keyframes():
+    evenly = [47 * i // 11 for i in range(12)]
+    assert uniform_keyframes(48, 12).tolist() == list(range(0, 48, 4))  # the paper's
+    assert select_keyframes(np.zeros(48, np.float32), 12).tolist() == evenly
+    assert select_keyframes(np.full(48, 0.3, np.float32), 12).tolist() == evenly
 
 
 def test_peaks_and_the_lowest_frame_between_them_are_chosen():
@@ -35,10 +35,10 @@ def test_the_rest_divides_the_longest_gaps():
     curve = np.zeros(48)
     curve[[10, 16]] = 1
     curve[[11, 15]] = 0.5
-    # Anchors 0, 10, 12, 16: 12 is the first of the lowest between the peaks. The gaps are 10, 2, 4
-    # and 32 (to the end); the places go to 32, 32 / 2, 32 / 3, 10 and 32 / 4.
-    assert select_keyframes(curve, 6).tolist() == [0, 10, 12, 16, 26, 37]
-    assert select_keyframes(curve, 8).tolist() == [0, 5, 10, 12, 16, 24, 32, 40]
+    # Anchors 0, 10, 12, 16, 47: 12 is the first of the lowest between the peaks. The gaps are 10,
+    # 2, 4 and 31; the places go to 31, 31 / 2, 31 / 3 and 10.
+    assert select_keyframes(curve, 6).tolist() == [0, 10, 12, 16, 31, 47]
+    assert select_keyframes(curve, 9).tolist() == [0, 5, 10, 12, 16, 23, 31, 39, 47]
 
 
 def test_most_prominent_peaks_first_when_there_are_too_many():
@@ -64,10 +64,11 @@ def test_always_distinct_sorted_and_zero_first():
         assert keyframes.dtype == np.int64
         assert len(keyframes) == num_keyframes
         assert keyframes[0] == 0
-        assert keyframes[-1] < num_frames
+        assert keyframes[-1] == num_frames - 1
         assert (np.diff(keyframes) > 0).all()
 
 
 def test_the_end_of_the_clip_is_not_left_bare():
     keyframes = select_keyframes(_bumps({4: 1.0, 10: 0.9, 16: 0.8}), 12)
-    assert np.diff([*keyframes, 48]).max() <= 7
+    assert keyframes[-1] == 47
+    assert np.diff(keyframes).max() <= 8

@@ -12,7 +12,7 @@ from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import random_networks
 from keyvid_ref.world_text import make_tokenizer
 
-_TINY = PRESETS["tiny"]
+_TINY = replace(PRESETS["tiny"], height=64, width=96)  # in small: nothing here looks at it
 _CHANNELS = _TINY.vae.latent_channels
 _KEYFRAMES = np.array([0, 3, 8, 11, 15, 20, 25, 30, 33, 38, 44, 47])
 
@@ -46,7 +46,7 @@ class SpyUNet:
     def __post_init__(self):
         self.calls = []
 
-    def __call__(self, latent, timestep, context, audio, fps, frame_index=None):
+    def __call__(self, latent, timestep, context, audio, fps, frame_index=None, temporal=None):
         self.calls.append(
             SimpleNamespace(
                 latent=latent,
@@ -55,6 +55,7 @@ class SpyUNet:
                 audio=audio,
                 fps=fps,
                 frame_index=frame_index,
+                temporal=temporal,
             )
         )
         noisy = latent.chunk(2, 1)[0]
@@ -138,6 +139,7 @@ def test_interpolator_sees_the_keyframes_and_nothing_else(spied, tokenizer, imag
     assert shown.nonzero()[:, 0].tolist() == _KEYFRAMES.tolist()
     assert call.fps.tolist() == [24] * 4
     assert call.frame_index is None
+    assert call.temporal == "windows"
     np.testing.assert_array_equal(clip.keyframes, _KEYFRAMES)
 
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.signal import find_peaks
 
 from keyvid_ref import world
+from keyvid_ref.presets import PRESETS
 
 
 def test_same_seed_same_clip() -> None:
@@ -135,3 +136,7 @@ def test_splits_are_disjoint() -> None:
     for i, first in enumerate(splits):
         for second in splits[i + 1 :]:
             assert first.stop <= second.start or second.stop <= first.start
+
+
+def test_the_packaged_model_is_said_to_know_the_kinds_of_the_world() -> None:
+    assert PRESETS["tiny"].prompts == tuple(world.KINDS)

@@ -54,7 +54,7 @@ def test_a_clip_is_made_without_torch():
     done = run(
         "import numpy as np\n"
         "from keyvid import Pipeline, Settings\n"
-        "image, sound = np.zeros((64, 96, 3), np.uint8), np.ones(32_000, np.float32)\n"
+        "image, sound = np.zeros((96, 160, 3), np.uint8), np.ones(32_000, np.float32)\n"
         "pipeline = Pipeline.load('tiny', threads=1)\n"
         "clip = pipeline(image, (sound, 16_000), settings=Settings(steps=1))\n"
         "assert clip.frames.any()\n"
