@@ -150,7 +150,8 @@ class Bench:
             if name in self.modes
         ]
         precision = self.bundle.stages["generator"].precision if self.bundle else "fp16"
-        dtype = _DTYPES[precision]
+        on_gpu = self.device.type == "cuda"
+        dtype = _DTYPES[precision] if on_gpu else torch.float32  # engines on CPUs widen halves
         return candidates + [
             Candidate(engine, partial(make_engine, engine), dtype, uses_torch=False)
             for engine in engines

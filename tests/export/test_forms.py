@@ -44,6 +44,12 @@ def operators(path):
     return Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
 
 
+def stored(path):
+    """Places in the weight file that a graph reads."""
+    weights = onnx.load(path, load_external_data=False).graph.initializer
+    return {tuple((entry.key, entry.value) for entry in x.external_data) for x in weights} - {()}
+
+
 def outcome(path, inputs):
     feed = {name: x.numpy() for name, x in inputs.items()}
     (y,) = InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feed)
@@ -64,12 +70,12 @@ def test_unets_keep_no_scores(exported, name):
     assert counts["InstanceNormalization"] == before["GroupNormalization"] > 0
     assert counts["Softmax"] == counts["GroupNormalization"] == 0
     assert cuda.memory.scores == 0
-    assert cuda.memory.weights == plain.memory.weights
+    assert stored(folder / cuda.file) == stored(folder / plain.file)
     assert cuda.check == plain.check
     assert find_cpu_nodes(folder / plain.file) != []
 
 
-# What rounding to halves costs the micro U-Nets; ONNX Runtime's CPU provider rounds the least.
+# Half precision costs the micro U-Nets 1.5e-3 to 1.8e-3 in either form, with weights as halves.
 HALF_ERROR = 2e-3
 
 
