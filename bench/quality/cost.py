@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 from bench.speed.flops import count_graph_flops, count_module_flops
 from keyvid.bundle.manifest import Bundle
@@ -44,6 +45,7 @@ def clip_flops(sampling: Sampling, flops_of_call: FlopsOfCall) -> int:
 def bundle_flops(bundle: Bundle) -> FlopsOfCall:
     """FLOPs of a call, counted in the graphs of a bundle."""
 
+    @cache
     def count(unet: str, variant: Variant) -> int:
         graph = bundle.graph(unet, branches=variant.branches, temporal=variant.temporal)
         return count_graph_flops(bundle.path / graph.file)
@@ -54,6 +56,7 @@ def bundle_flops(bundle: Bundle) -> FlopsOfCall:
 def preset_flops(preset: Preset) -> FlopsOfCall:
     """FLOPs of a call, counted in the networks of a preset, of which no numbers are made."""
 
+    @cache
     def count(unet: str, variant: Variant) -> int:
         stage = STAGES[unet]
         inputs = known_sample(stage.inputs(preset, variant))
