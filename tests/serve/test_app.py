@@ -60,7 +60,7 @@ def test_a_clip_from_order_to_deletion(
     with Image.open(io.BytesIO(client.get(job["links"]["plot"]).content)) as plot:
         assert plot.width == 1200
     (request,) = pipeline.made
-    assert (request.image == load_image(EXAMPLES / "drum.png", 64, 96)).all()
+    assert (request.image == load_image(EXAMPLES / "drum.png", 96, 160)).all()
 
     assert client.delete(job["links"]["self"]).status_code == 204
     assert client.get(job["links"]["clip"]).status_code == 404
