@@ -4,7 +4,6 @@ A plan is native code. One of a bundle is used only if its bytes are trusted: th
 this user, or `keyvid-cache trust` was told so. What is trusted stands in the user's own plan cache.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -146,6 +145,8 @@ def _trust(sha256: str, name: str) -> Ingredients:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Let one process at a time change the bundle in `folder`; explains what the system refuses."""
+    import fcntl  # not on Windows, which commands refuse once they are imported
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -10,7 +10,6 @@ exactly as the manifest says counts as missing and is built again.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -219,6 +218,8 @@ class PlanCache:
     @contextmanager
     def _locked(self, *, wait: bool = True) -> Iterator[int]:
         """Hold the lock, as a descriptor; the system frees it when all its holders are dead."""
+        import fcntl  # not on Windows, which commands refuse once they are imported
+
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         with self._explained():
             lock = os.open(self.folder / _LOCK, flags, 0o600)

@@ -187,8 +187,7 @@ class _Kernels:
     def keep(self) -> None:
         """Write what was compiled to the cache; not while a plan is being built there."""
         runtime_cache = self._cache
-        serialized = runtime_cache.serialize()
-        compiled = bytes(serialized) if serialized is not None else b""
+        compiled = bytes(runtime_cache.serialize() or b"")
         if compiled in (b"", self._known):
             return
         try:

@@ -1,6 +1,7 @@
 """A word where a model is asked for what it was not trained on."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,6 +41,7 @@ def say_what_is_foreign(
 
 def _kept_db(stages: StageRunner, picture: np.ndarray, latent: np.ndarray) -> float:
     """PSNR of the picture after the autoencoder, dB."""
-    (kept,) = decode(stages, latent[:, :, np.newaxis])
+    quiet = replace(stages, progress=None)  # the decoder's turn in the clip comes later
+    (kept,) = decode(quiet, latent[:, :, np.newaxis])
     error = np.mean((kept.astype(np.float64) - picture) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))

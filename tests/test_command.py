@@ -102,6 +102,7 @@ def command():
 
 # A shell starts background jobs, these tests perhaps among them, with the signal ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.exit(run_command(command, "keyvid-test", []))
 """
 

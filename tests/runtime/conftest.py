@@ -58,7 +58,7 @@ def dimensions() -> Dimensions:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with picture.png, sound.wav (2 s) and a bundle without networks."""
     monkeypatch.chdir(tmp_path)
-    shade = np.linspace(0, 255, 120 * 90 * 3).reshape(90, 120, 3).astype(np.uint8)
+    shade = np.linspace(0, 255, 120 * 72 * 3).reshape(72, 120, 3).astype(np.uint8)
     Image.fromarray(shade).save("picture.png")
     wave = 0.5 * np.sin(np.arange(32_000) * 0.3)
     soundfile.write("sound.wav", wave, 16_000)

@@ -8,6 +8,7 @@ import pytest
 
 from keyvid.bundle.specs import Familiar
 from keyvid.runtime import familiar
+from keyvid.runtime.stages import StageRunner
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def warned(monkeypatch, caplog):
         picture = np.full((4, 6, 3), 100, np.uint8)
         kept = picture[np.newaxis] + error
         monkeypatch.setattr(familiar, "decode", lambda *_: kept)
-        stages = SimpleNamespace(bundle=SimpleNamespace(name="tiny", familiar=knows))
+        bundle = SimpleNamespace(name="tiny", familiar=knows)
+        stages = StageRunner(SimpleNamespace(bundle=bundle), {})
         familiar.say_what_is_foreign(stages, picture, np.zeros((1, 2, 1, 1)), prompt)
         return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 

@@ -20,7 +20,8 @@ import keyvid.bundle, keyvid.engines, keyvid.runtime
 
 for package in (keyvid.bundle, keyvid.engines, keyvid.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        if module.name != "keyvid.runtime.jobs_ray":  # which says what to install
+            importlib.import_module(module.name)
 """
 
 

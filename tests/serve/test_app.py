@@ -217,7 +217,7 @@ def test_a_long_sound_in_full(serve: Serve, order: Order, pipeline: StandIn) -> 
 def test_what_the_reader_has_to_say(serve: Serve, order: Order) -> None:
     picture = (CASES / "portrait.png").read_bytes()
     (remark,) = serve().post("/clips", **order(image=picture)).json()["remarks"]
-    assert "56 % of the picture are cut off" in remark
+    assert "60 % of the picture are cut off" in remark
 
 
 def test_forms_that_are_none(serve: Serve, order: Order) -> None:
