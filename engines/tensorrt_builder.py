@@ -7,7 +7,6 @@ then {"record": ...} or {"failure": ..., "again": ...}.
 
 import json
 import os
-import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from time import perf_counter, process_time, sleep
 from typing import Any
 
 from keyvid.engines.gpu import free_bytes
+from keyvid.engines.memory import peak_bytes
 from keyvid.engines.tensorrt_library import LIBRARIES, PORTABLE, Library, make_logger
 from keyvid.errors import EngineError
 from keyvid.sizes import format_size
@@ -113,7 +113,7 @@ def build(request: BuildRequest, send: Send) -> dict[str, float]:
     return {
         "seconds": perf_counter() - start,
         "cpu_seconds": process_time(),
-        "host_bytes": _peak_bytes(),
+        "host_bytes": peak_bytes(),
         "gpu_bytes": monitor.gpu_bytes,
         "activation_bytes": logger.activation_bytes,
         **({"workspace_bytes": request.workspace_bytes} if request.workspace_bytes else {}),
@@ -191,19 +191,15 @@ def _watch(request: BuildRequest, monitor: Any, send: Send) -> None:
     start = reported = perf_counter()
     while os.getppid() == request.parent:
         now, limit = perf_counter(), request.memory_bytes
-        if limit and _peak_bytes() > limit:
+        if limit and peak_bytes() > limit:
             send({"failure": f"needs more memory than {format_size(limit)}", "again": False})
             break
         if now - reported >= _REPORT_EVERY_SECONDS:
             reported = now
-            took = f"{now - start:.0f} s, {_peak_bytes() >> 20} MiB"
+            took = f"{now - start:.0f} s, {peak_bytes() >> 20} MiB"
             send({"progress": f"{took}: {monitor.state}"})
         sleep(_LOOK_EVERY_SECONDS)
     os._exit(1)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager
