@@ -92,7 +92,10 @@ def _picture(rng: random.Random) -> bytes:
     buffer = io.BytesIO()
     try:
         with silent_stderr():
-            image.convert(rng.choice(_MODES)).save(buffer, form, **options)
+            mode = rng.choice(_MODES)
+            if options.get("compression") == "jpeg":  # of 16 bits, Pillow 12.3 dies of it
+                mode = "RGB"
+            image.convert(mode).save(buffer, form, **options)
     except (OSError, KeyError, ValueError):  # not every format has every mode
         image.save(buffer, form, **options)
     return buffer.getvalue()
