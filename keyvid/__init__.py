@@ -7,7 +7,7 @@
 
 The rooms `keyvid.engines`, `keyvid.runtime` and `keyvid.export` are the folders `engines/`,
 `runtime/` and `export/` at the root of the repository: links in this folder lead there, and nothing
-else needs to know. `keyvid.bundle` and `keyvid.score` lie here.
+else needs to know. `keyvid.bundle`, `keyvid.score` and `keyvid.serve` lie here.
 """
 
 from importlib import import_module

@@ -114,9 +114,10 @@ class Journal(Reel):
                 diffusion.noise = FrameNoise(state["noise"], stride, state["order"].tolist())
 
     def remove(self) -> None:
-        """Delete the folder."""
-        self.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Delete the folder; one that was not opened here is someone else's, or of another time."""
+        if self._lock.is_locked:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self.close()
 
     def close(self) -> None:
         """Let others work with the folder."""

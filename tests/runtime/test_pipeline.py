@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from keyvid import Pipeline, Settings
 from keyvid.bundle.manifest import Bundle
-from keyvid.errors import BundleError, EngineError, SettingsError
+from keyvid.errors import BundleError, EngineError, MediaError, SettingsError
 from keyvid.runtime import stages
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.request import Request
@@ -231,6 +231,22 @@ def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):
     assert reports.count("generator") == 2 * 3, "the first of three windows was there"
     assert np.array_equal(resumed.frames, whole.frames)
     journal.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_journal_that_was_not_opened_is_left_alone(warm, five_seconds, tmp_path):
+    """After an error before the work, or while another process makes the same clip."""
+    sound = (five_seconds.waveform, 16_000)
+    request = Request(five_seconds.frames[0], sound, settings=QUICK, length=2.5)
+    at_work = Journal(tmp_path / "parts")
+    warm.make(request, None, at_work)
+    Journal(tmp_path / "parts", resume=True).remove()
+    second = Journal(tmp_path / "parts")
+    with pytest.raises(MediaError, match="another process is making this clip"):
+        warm.make(request, None, second)
+    second.remove()
+    assert (tmp_path / "parts" / "state.npz").exists()
+    at_work.remove()
     assert not (tmp_path / "parts").exists()
 
 
