@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from keyvid.bundle.specs import Form
 from keyvid.export.forms import make_form
-from keyvid_ref.unet_blocks import UnitLength
+from keyvid_ref.unet_attention import UnitLength
 
 # Group norm stays one node, attention becomes MatMul, Softmax, MatMul: every backend reads both.
 OPSET = 21

@@ -6,16 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from keyvid.sampling import Temporal
-from keyvid_ref.unet_blocks import (
+from keyvid_ref.unet_attention import (
     Context,
-    Downsample,
-    ResidualBlock,
     SpatialTransformer,
     TemporalTransformer,
     TemporalWindows,
     UnitLength,
-    Upsample,
     repeat_rows,
+)
+from keyvid_ref.unet_blocks import (
+    Downsample,
+    ResidualBlock,
+    Upsample,
     run_layers,
     sinusoidal_embedding,
 )
@@ -81,20 +83,8 @@ class UNet(nn.Module):
                 )
             ]
         )
-        channels, downsampling, skips = width, 1, [width]
-        for level, mult in enumerate(config.channel_mult):
-            for _ in range(config.num_res_blocks):
-                block = [self._residual(channels, mult * width)]
-                channels = mult * width
-                self.input_blocks.append(
-                    nn.ModuleList(block + self._transformers(channels, downsampling))
-                )
-                skips.append(channels)
-            if level < len(config.channel_mult) - 1:
-                self.input_blocks.append(nn.ModuleList([Downsample(channels)]))
-                skips.append(channels)
-                downsampling *= 2
-
+        skips = [width, *self._add_input_levels()]
+        channels = skips[-1]
         self.middle_block = nn.ModuleList(
             [
                 self._residual(channels, channels),
@@ -103,20 +93,44 @@ class UNet(nn.Module):
             ]
         )
         self.output_blocks = nn.ModuleList()
+        self._add_output_levels(skips)
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, width * config.channel_mult[0]),
+            nn.SiLU(),
+            nn.Conv2d(width * config.channel_mult[0], config.latent_channels, 3, padding=1),
+        )
+
+    def _add_input_levels(self) -> list[int]:
+        """Fill `input_blocks`; gives the channels of what each block passes on."""
+        config = self.config
+        channels, downsampling = config.model_channels, 1
+        passed = []
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                block = [self._residual(channels, mult * config.model_channels)]
+                channels = mult * config.model_channels
+                block += self._transformers(channels, downsampling)
+                self.input_blocks.append(nn.ModuleList(block))
+                passed.append(channels)
+            if level < len(config.channel_mult) - 1:
+                self.input_blocks.append(nn.ModuleList([Downsample(channels)]))
+                passed.append(channels)
+                downsampling *= 2
+        return passed
+
+    def _add_output_levels(self, skips: list[int]) -> None:
+        """Fill `output_blocks`, which take `skips` (channels) from the last to the first."""
+        config = self.config
+        channels, downsampling = skips[-1], 2 ** (len(config.channel_mult) - 1)
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             for i in range(config.num_res_blocks + 1):
-                block = [self._residual(channels + skips.pop(), mult * width)]
-                channels = mult * width
+                block = [self._residual(channels + skips.pop(), mult * config.model_channels)]
+                channels = mult * config.model_channels
                 block += self._transformers(channels, downsampling)
                 if level > 0 and i == config.num_res_blocks:
                     block.append(Upsample(channels))
                     downsampling //= 2
                 self.output_blocks.append(nn.ModuleList(block))
-        self.out = nn.Sequential(
-            nn.GroupNorm(config.norm_groups, channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, config.latent_channels, 3, padding=1),
-        )
 
     def zero_residual_branches(self) -> None:
         """Start training from the identity: zero the last layer of each residual branch."""

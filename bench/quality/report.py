@@ -57,7 +57,7 @@ def format_run(run: Run) -> str:
     parts: list[object] = [
         f"# Quality of {seen.clips} clips",
         ", ".join(f"{key} {_plain(value)}" for key, value in run.made_with.items()) + ".",
-        f"{format_counts(seen)} Median {run.seconds_per_clip:.1f} s a clip.",
+        f"{format_counts(seen)} Median {run.cpu_seconds_per_clip:.1f} s of CPU time a clip.",
         "## Do strikes fall on the sound?",
         _agreement(run),
         timing_table({"generated": seen, "true": score_clips(run.truth)}),
@@ -87,7 +87,7 @@ def format_price_list(runs: Mapping[str, Run], likeness: Mapping[str, float | No
     pose, difference = MEASURES[1], MEASURES[0]
     header = ["variant", "F1 at 42 ms, pose", "minus first", "F1 at 83 ms, pose"]
     header += ["F1 at 83 ms, frame difference", "minus first", "false strikes, pose"]
-    header += [*_PICTURE, "like first", *UNETS, "TFLOP", "s a clip"]
+    header += [*_PICTURE, "like first", *UNETS, "TFLOP", "CPU s a clip"]
     first = next(iter(runs.values()))
     rows = []
     for name, run in runs.items():
@@ -106,7 +106,7 @@ def format_price_list(runs: Mapping[str, Run], likeness: Mapping[str, float | No
                 "-" if run is first else number(likeness[name], ".1f", " dB"),
                 *run.made_with["steps x branches"].values(),
                 number(run.made_with["TFLOP"], ".2f"),
-                f"{run.seconds_per_clip:.1f}",
+                f"{run.cpu_seconds_per_clip:.1f}",
             ]
         )
     return f"{Table(header, rows)}\n"

@@ -16,14 +16,14 @@ from keyvid.score.results import MeasureScores, Observation, score_timing, to_js
 class JudgedClip:
     """A clip with its own sound.
 
-    keyframes: seconds. seconds: that it took.
+    keyframes: seconds. cpu_seconds: CPU time that it took.
     """
 
     seen: Observation
     truth: Observation
     picture: PictureScores
     keyframes: list[float]
-    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Run:
         return [clip.truth for clip in self.clips]
 
     @property
-    def seconds_per_clip(self) -> float:
+    def cpu_seconds_per_clip(self) -> float:
         """Median."""
-        return float(np.median([clip.seconds for clip in self.clips]))
+        return float(np.median([clip.cpu_seconds for clip in self.clips]))
 
     def to_json(self) -> dict[str, Any]:
         """A result file of `keyvid-score`, and what is known beyond it."""
@@ -83,9 +83,9 @@ class Run:
                 sound: asdict(score_control(clips, self.clips))
                 for sound, clips in self.controls.items()
             },
-            "seconds_per_clip": self.seconds_per_clip,
+            "cpu_seconds_per_clip": self.cpu_seconds_per_clip,
             "judged": [
-                {"name": c.seen.name, **asdict(c.picture), "seconds": round(c.seconds, 2)}
+                {"name": c.seen.name, **asdict(c.picture), "cpu_seconds": round(c.cpu_seconds, 2)}
                 for c in self.clips
             ],
         }

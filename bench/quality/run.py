@@ -86,7 +86,7 @@ def _judge(film: Film, example: Example, clip: Made) -> JudgedClip:
         truth=observe(truth),
         picture=judge_picture(clip.frames, truth.frames, truth.times, truth.events),
         keyframes=[round(float(time), 4) for time in clip.keyframes / world.FPS],
-        seconds=clip.seconds,
+        cpu_seconds=clip.cpu_seconds,
     )
 
 

@@ -19,7 +19,7 @@ from keyvid.export.cuda_check import find_cpu_nodes
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample, relative_errors
-from keyvid_ref.unet_blocks import attend
+from keyvid_ref.unet_attention import attend
 from keyvid_ref.vae import Downsample
 from keyvid_ref.weights import load_network, random_network
 

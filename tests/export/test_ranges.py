@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from keyvid.export.graph import half_precision
 from keyvid.export.ranges import LIMIT, Ranges, measure_ranges
-from keyvid_ref.unet_blocks import UnitLength
+from keyvid_ref.unet_attention import UnitLength
 
 
 class Square(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keyvid_ref.unet import UNet, UNetConfig
-from keyvid_ref.unet_blocks import SelfAttention, TemporalWindows
+from keyvid_ref.unet_attention import SelfAttention, TemporalWindows
 
 SMALL = UNetConfig(
     model_channels=32,

@@ -94,6 +94,11 @@ def psnr(frames, others):
             Settings(steps=3, guidance_until=700, interpolator=UNetSettings(guidance_audio=4.0)),
             {"keyframes": "uniform"},
         ),
+        ("openvino", Settings(quality="fast"), {"prompt": "hammer"}),
+        pytest.param("openvino", Settings(), {"prompt": "hammer"}, marks=pytest.mark.slow),
+        pytest.param(
+            "openvino", Settings(quality="exact"), {"prompt": "hammer"}, marks=pytest.mark.slow
+        ),
         (  # four active branches, two at a time
             "onnxruntime",
             Settings(steps=1, guidance_image=2.0, guidance_text=3.0, cfg_batch=2),
