@@ -17,7 +17,8 @@ import click
 import torch
 
 from keyvid_ref.presets import PRESETS
-from keyvid_ref.train_parts import PARTS, Run
+from keyvid_ref.train_parts import PARTS
+from keyvid_ref.train_run import Run
 
 
 @click.command()
@@ -95,7 +96,7 @@ def main(
 def train(run: Run, names: Sequence[str], jobs: int) -> None:
     """Train the named parts, in the order of `PARTS`, `jobs` at once; finished ones are left."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    waiting = [name for name in PARTS if name in names and not run.is_finished(name)]
+    waiting = [name for name in PARTS if name in names and not PARTS[name].is_finished(run)]
     if jobs == 1:
         for name in waiting:
             _train_part(run, name)
@@ -129,7 +130,7 @@ def _train_part(run: Run, name: str) -> None:
     if run.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    PARTS[name].train(run.for_part(name))
+    PARTS[name](run)
     logging.getLogger(__name__).info("%s: finished", name)
 
 

@@ -1,140 +1,22 @@
 """The parts of a training run: each waits for the files of others and leaves its own."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from keyvid_ref import train_losses as losses
 from keyvid_ref import world
-from keyvid_ref.presets import Preset
 from keyvid_ref.train_data import SPLITS, ClipEncoder, Clips, draw_clips, to_pixels, wait_for
-from keyvid_ref.train_loop import Recipe, fit
+from keyvid_ref.train_run import Run
 from keyvid_ref.vae import VAE
-from keyvid_ref.weights import build_network, load_network, save_network
-from keyvid_ref.world_text import make_tokenizer
 
 _VALIDATION_BATCHES = 8
 _AUTOENCODER_CLIPS = 2000  # whose frames are kept on the device
 _FIRST_CLIPS = 400  # of which some frames tell the statistics
 _CROP = (8, 12)  # latents that the interpolator sees at first
-
-# Seconds and batches of one H200, which `Run` scales to other machines; one entry for each phase.
-RECIPES = {
-    "autoencoder": Recipe(110, 96, 1.5e-3),
-    "decoder": Recipe(240, 96, 1.2e-3),
-    "image_and_text": Recipe(110, 96, 5e-4),
-    "audio_encoder": Recipe(200, 128, 6e-4),
-    "localizer": Recipe(200, 128, 6e-4),
-    "generator": Recipe(540, 96, 1.5e-3, beta2=0.95, ema_decay=0.9992, warmup_steps=200),
-    "interpolator_runs": Recipe(300, 96, 1.2e-3, beta2=0.95, ema_decay=0.999, warmup_steps=200),
-    "interpolator": Recipe(200, 24, 5e-4, beta2=0.95, warmup_steps=50),
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run: its folder and machine, and how much of everything it does.
-
-    scale: of the recipes' seconds; seconds: of each part, instead; batch_scale: of the batches;
-    steps: most steps of a phase; threads: 0 for torch's own choice.
-    start: folder of weights to begin from, where it has them.
-    """
-
-    folder: Path
-    preset: Preset
-    device: torch.device
-    num_clips: int
-    workers: int
-    threads: int = 0
-    scale: float = 1.0
-    seconds: float | None = None
-    batch_scale: float = 1.0
-    steps: float = float("inf")
-    crops: bool = False
-    start: Path | None = None
-
-    def is_finished(self, part: str) -> bool:
-        """Whether nothing is left to do for a part that leaves files."""
-        files = [self.folder / f"{name}.safetensors" for name in PARTS[part].files]
-        return bool(files) and all(path.exists() for path in files)
-
-    def for_part(self, part: str) -> "Run":
-        """The run as a part of it sees it: with its `seconds` shared by the part's phases."""
-        seconds = sum(RECIPES[phase].seconds for phase in PARTS[part].phases)
-        return replace(self, scale=self.seconds / seconds) if self.seconds and seconds else self
-
-    def recipe(self, phase: str) -> Recipe:
-        recipe = RECIPES[phase]
-        batch = max(1, round(recipe.batch * self.batch_scale))
-        return replace(recipe, seconds=recipe.seconds * self.scale, batch=batch, steps=self.steps)
-
-    def fit(
-        self,
-        phase: str,
-        module: nn.Module,
-        loss: Callable[[torch.Generator, float], Tensor],
-        files: dict[str, nn.Module],
-        validate: Callable[[], float] | None = None,
-    ) -> None:
-        """Train `module`, with snapshots of `files` under way."""
-        folder = self.folder / "snapshots"
-        folder.mkdir(exist_ok=True)
-        snapshot = partial(_save, files, folder)
-        fit(phase, module, loss, self.recipe(phase), self.folder, validate, snapshot)
-
-    def begin(self, name: str, otherwise: Path | None = None) -> Any:
-        """A network to train, with the weights to begin from, if there are some."""
-        torch.manual_seed(0)
-        network: Any = build_network(self.preset, name)
-        if name == "generator":
-            network.zero_residual_branches()
-        path = self.start / f"{name}.safetensors" if self.start else None
-        if path is None or not path.exists():
-            path = otherwise
-        if path:
-            network.load_state_dict(load_file(path), strict=path != otherwise)
-        return network.to(self.device)
-
-    def finished(self, name: str) -> Any:
-        """The network that another part has trained."""
-        path = self.folder / f"{name}.safetensors"
-        wait_for(path.exists, str(path))
-        return load_network(path, self.preset).to(self.device)
-
-    def clips(self, split: str, *names: str, at_most: int | None = None) -> Clips:
-        return Clips(self.folder / "clips" / split, names, self.device, at_most=at_most)
-
-    def compiled(self, function: Callable[..., Any]) -> Any:
-        """`function`, compiled where that pays: not on a CPU."""
-        return function if self.device.type == "cpu" else torch.compile(function, dynamic=False)
-
-    def tokens(self, prompt: str) -> tuple[Tensor, int]:
-        """(1, L) int64 tokens of a prompt, and the place of the last that means something."""
-        encoded = self._tokenizer.encode(prompt)
-        return torch.tensor([encoded.ids]), int(np.sum(encoded.attention_mask)) - 1
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        config = self.preset.clip_text
-        return make_tokenizer(config.vocab_size, config.context_length)
-
-    def save_tokenizer(self) -> None:
-        partial = self.folder / "tokenizer.partial"
-        self._tokenizer.save(str(partial))
-        os.replace(partial, self.folder / "tokenizer.json")
-
-
-def _save(files: dict[str, nn.Module], folder: Path) -> None:
-    for name, module in files.items():
-        save_network(module, folder / f"{name}.safetensors")
 
 
 def draw(run: Run) -> None:
@@ -154,7 +36,7 @@ def train_autoencoder(run: Run) -> None:
     vae.start_from_principal_components(some)
     _fit_frames(run, "autoencoder", vae, losses.autoencoder_loss, clips)
     vae.fold_latent_statistics(*_latent_scale(vae, some))
-    _save({"vae": vae}, run.folder)
+    run.save({"vae": vae})
 
 
 def train_decoder(run: Run) -> None:
@@ -165,7 +47,7 @@ def train_decoder(run: Run) -> None:
         module.requires_grad_(True)
     clips = run.clips("train", "frames", at_most=_AUTOENCODER_CLIPS)
     _fit_frames(run, "decoder", vae, losses.decoder_loss, clips)
-    _save({"vae": vae}, run.folder)
+    run.save({"vae": vae})
 
 
 def _fit_frames(run: Run, phase: str, vae: VAE, loss: Callable[..., Tensor], clips: Clips) -> None:
@@ -216,7 +98,7 @@ def train_image_and_text(run: Run) -> None:
         return trainer.loss(image, clips["kind"][clip], prompts, last)
 
     run.fit("image_and_text", trainer, loss, files)
-    _save(files, run.folder)
+    run.save(files)
 
 
 def train_audio_encoder(run: Run) -> None:
@@ -251,7 +133,7 @@ def _fit_sounds(
         return float(loss(held["mel"][rows].float(), held["motion"][rows], held["pose"][rows]))
 
     run.fit(name, module, of_batch, {name: saved}, validate)
-    _save({name: saved}, run.folder)
+    run.save({name: saved})
 
 
 def encode(run: Run) -> None:
@@ -267,7 +149,7 @@ def train_generator(run: Run) -> None:
     """The keyframe generator: what moves counts most at first, then every place as much."""
     unet = run.begin("generator")
     _fit_unet(run, "generator", "generator", unet, losses.generator_loss, 0.5)
-    _save({"generator": unet}, run.folder)
+    run.save({"generator": unet})
 
 
 def train_interpolator(run: Run) -> None:
@@ -283,7 +165,7 @@ def train_interpolator(run: Run) -> None:
     runs = partial(losses.interpolator_loss, num_frames=run.preset.unet.window, crop=crop)
     _fit_unet(run, "interpolator", "interpolator_runs", unet, runs, 0.6, held=whole, held_batch=8)
     _fit_unet(run, "interpolator", "interpolator", unet, whole, held_batch=8)
-    _save({"interpolator": unet}, run.folder)
+    run.save({"interpolator": unet})
 
 
 def _fit_unet(
@@ -332,6 +214,14 @@ class Part:
     train: Callable[[Run], None]
     files: tuple[str, ...] = ()
     phases: tuple[str, ...] = ()
+
+    def is_finished(self, run: Run) -> bool:
+        """Whether nothing is left to do."""
+        return run.has(self.files)
+
+    def __call__(self, run: Run) -> None:
+        """Do what is left to do."""
+        self.train(run.of_phases(self.phases))
 
 
 # In the order in which they build on each other.

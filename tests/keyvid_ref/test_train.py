@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from keyvid_ref import train, world
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.train_data import Clips, to_pixels
-from keyvid_ref.train_parts import PARTS, RECIPES, Run
+from keyvid_ref.train_parts import PARTS
+from keyvid_ref.train_run import RECIPES, Run
 from keyvid_ref.weights import load_networks
 
 CPU = torch.device("cpu")
@@ -141,7 +142,7 @@ def test_options_become_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_time_of_a_part_is_shared_by_its_phases(tmp_path: Path) -> None:
-    run = _run(tmp_path, seconds=50.0).for_part("interpolator")
+    run = _run(tmp_path, seconds=50.0).of_phases(PARTS["interpolator"].phases)
     assert run.recipe("interpolator_runs").seconds == pytest.approx(30)
     assert run.recipe("interpolator").seconds == pytest.approx(20)
     assert run.recipe("interpolator").batch == 1  # a 48th of 24
@@ -164,18 +165,18 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         process.join()
     done = torch.load(checkpoint, weights_only=True)
     assert done["num_steps"] > 2
-    assert not run.is_finished("localizer")
+    assert not PARTS["localizer"].is_finished(run)
     train.train(replace(run, steps=done["num_steps"] + 1), ["localizer"], jobs=1)
     assert torch.load(checkpoint, weights_only=True)["num_steps"] == done["num_steps"] + 1
-    assert run.is_finished("localizer")
+    assert PARTS["localizer"].is_finished(run)
 
 
 @pytest.mark.slow
 def test_parts_train_side_by_side_and_stop_together(tmp_path: Path) -> None:
     run = _run(tmp_path)
     train.train(run, ["draw", "audio_encoder", "localizer"], jobs=3)
-    assert run.is_finished("audio_encoder")
-    assert run.is_finished("localizer")
+    assert PARTS["audio_encoder"].is_finished(run)
+    assert PARTS["localizer"].is_finished(run)
     (tmp_path / "generator.safetensors").write_bytes(b"no weights")
     with pytest.raises(ClickException, match="part interpolator failed"):
         train.train(run, ["encode", "interpolator"], jobs=2)  # encode waits for an autoencoder
