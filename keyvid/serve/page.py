@@ -4,12 +4,13 @@ import asyncio
 import html
 import io
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import gradio as gr
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request
 from gradio.utils import get_upload_folder
 from starlette.datastructures import UploadFile
@@ -17,7 +18,7 @@ from starlette.datastructures import UploadFile
 from keyvid.errors import KeyvidError, MediaError
 from keyvid.runtime.progress import duration_text
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job
-from keyvid.serve.order import Order, parse_fields, take_order
+from keyvid.serve.order import Order, parse_fields, take_order_in_turn
 from keyvid.serve.upload import read_form
 from keyvid.serve.workshop import Workshop
 
@@ -76,9 +77,33 @@ def _path_of(payload: Any) -> str | None:
     return payload.path if payload else None
 
 
+@dataclass(frozen=True)
+class _Fields:
+    """What a visitor gives."""
+
+    image: gr.Image
+    audio: gr.Audio
+    prompt: gr.Textbox
+    length: gr.Textbox
+    steps: gr.Textbox
+    seed: gr.Textbox
+
+    @classmethod
+    def show(cls, seconds: float) -> "_Fields":
+        """Place them, for clips of that many seconds where nothing else is said."""
+        image = gr.Image(label="Picture", sources=["upload", "clipboard"], height=240, buttons=[])
+        audio = gr.Audio(label="Sound", sources=["upload", "microphone"], buttons=["download"])
+        image.preprocess = audio.preprocess = _path_of
+        prompt = gr.Textbox(label="What is seen and heard (optional)", max_lines=1)
+        with gr.Accordion("Settings", open=False):
+            length = gr.Textbox(label="Length", info=f"seconds, or full; empty: {seconds:g} s")
+            steps = gr.Textbox(label="Steps", info="empty: the model's own number")
+            seed = gr.Textbox(label="Seed", value="0")
+        return cls(image, audio, prompt, length, steps, seed)
+
+
 def _make_page(workshop: Workshop) -> gr.Blocks:
     size = workshop.pipeline.bundle.dimensions
-    seconds = size.frames / size.fps
     kept = round(workshop.limits.keep_seconds)
     with gr.Blocks(
         title="keyvid",
@@ -89,30 +114,10 @@ def _make_page(workshop: Workshop) -> gr.Blocks:
             "# keyvid\nAnimate a picture to a sound: things move when they are heard. "
             f"{workshop.pipeline.bundle.name} model, {size.width} x {size.height} pixels."
         )
-        examples = sorted(EXAMPLES.glob("*.png"))
-        choice = gr.Dataset(
-            components=["image"],
-            samples=[[str(picture)] for picture in examples],
-            label="Examples, to click on",
-            type="index",
-            visible=bool(examples),
-        )
+        fill_in = _show_examples()
         with gr.Row():
             with gr.Column():
-                image = gr.Image(
-                    label="Picture", sources=["upload", "clipboard"], height=240, buttons=[]
-                )
-                audio = gr.Audio(
-                    label="Sound", sources=["upload", "microphone"], buttons=["download"]
-                )
-                image.preprocess = audio.preprocess = _path_of
-                prompt = gr.Textbox(label="What is seen and heard (optional)", max_lines=1)
-                with gr.Accordion("Settings", open=False):
-                    length = gr.Textbox(
-                        label="Length", info=f"seconds, or full; empty: {seconds:g} s"
-                    )
-                    steps = gr.Textbox(label="Steps", info="empty: the model's own number")
-                    seed = gr.Textbox(label="Seed", value="0")
+                fields = _Fields.show(size.frames / size.fps)
                 make = gr.Button("Make the clip", variant="primary")
             with gr.Column():
                 result = gr.HTML(_hint("The clip will be here."), elem_id="result")
@@ -123,24 +128,16 @@ def _make_page(workshop: Workshop) -> gr.Blocks:
                 )
                 again = gr.Button("Make it again with these keyframes")
         shown_last = gr.State("")
-
-        def choose(index: int) -> tuple[str, str, str]:
-            picture = examples[index]
-            return str(picture), str(picture.with_suffix(".wav")), picture.stem
-
-        choice.click(
-            choose, choice, [image, audio, prompt], api_visibility="private", show_progress="hidden"
-        )
+        fill_in(fields)
 
         async def run(*inputs: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
             async for shown in _make_clip(workshop, *inputs):
                 yield shown
 
-        fields = [image, audio, prompt, length, steps, seed]
         for button, chosen in ((make, gr.State("auto")), (again, keyframes)):
             button.click(
                 run,
-                [*fields, chosen, shown_last],
+                [*vars(fields).values(), chosen, shown_last],
                 [result, keyframes, shown_last],
                 api_visibility="private",
                 concurrency_limit=_MOST_VISITORS,
@@ -149,7 +146,31 @@ def _make_page(workshop: Workshop) -> gr.Blocks:
     return blocks
 
 
-_one_at_a_time = CapacityLimiter(1)
+def _show_examples() -> Callable[[_Fields], None]:
+    """Place the examples; gives what lets a click on one fill in the fields."""
+    examples = sorted(EXAMPLES.glob("*.png"))
+    choice = gr.Dataset(
+        components=["image"],
+        samples=[[str(picture)] for picture in examples],
+        label="Examples, to click on",
+        type="index",
+        visible=bool(examples),
+    )
+
+    def choose(index: int) -> tuple[str, str, str]:
+        picture = examples[index]
+        return str(picture), str(picture.with_suffix(".wav")), picture.stem
+
+    def fill_in(fields: _Fields) -> None:
+        choice.click(
+            choose,
+            choice,
+            [fields.image, fields.audio, fields.prompt],
+            api_visibility="private",
+            show_progress="hidden",
+        )
+
+    return fill_in
 
 
 async def _make_clip(
@@ -168,20 +189,8 @@ async def _make_clip(
         workshop.discard(last)
     job = None
     try:
-        order = await to_thread.run_sync(
-            _order,
-            workshop,
-            image,
-            audio,
-            {
-                "prompt": prompt,
-                "length": length,
-                "steps": steps,
-                "seed": seed,
-                "keyframes": keyframes,
-            },
-            limiter=_one_at_a_time,
-        )
+        fields = {"prompt": prompt, "length": length, "steps": steps, "seed": seed}
+        order = await _order(workshop, image, audio, {**fields, "keyframes": keyframes})
         job = workshop.submit(order)
         while not job.has_ended:
             yield _hint(_how_far(job, workshop)), gr.skip(), gr.skip()
@@ -196,7 +205,7 @@ async def _make_clip(
             workshop.discard(job)
 
 
-def _order(
+async def _order(
     workshop: Workshop, image: str | None, audio: str | None, fields: dict[str, str]
 ) -> Order:
     if not image or not audio:
@@ -204,8 +213,10 @@ def _order(
         raise MediaError(
             f"there is no {' and no '.join(missing)}; drop one, or click on an example"
         )
-    picture, sound = (io.BytesIO(Path(name).read_bytes()) for name in (image, audio))
-    return take_order(workshop.pipeline, workshop.limits, picture, sound, parse_fields(fields))
+    picture, sound = [io.BytesIO(await anyio.Path(name).read_bytes()) for name in (image, audio)]
+    return await take_order_in_turn(
+        workshop.pipeline, workshop.limits, picture, sound, parse_fields(fields)
+    )
 
 
 def _how_far(job: Job, workshop: Workshop) -> str:
