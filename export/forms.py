@@ -26,7 +26,9 @@ def make_form(plain: ir.Model, form: Form) -> ir.Model:
     for rule in _RULES[form]:
         RewriteRuleSet([rule]).apply_to_model(model)
     ir.passes.Sequential(
-        passes.CommonSubexpressionEliminationPass(), passes.RemoveUnusedNodesPass()
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.ShapeInferencePass(),
     )(model)
     return model
 
@@ -93,28 +95,25 @@ def _instance_norm(op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, normed
     CUDA has no kernel for group norms, so that ONNX Runtime would take a dozen steps. With all
     instances in one batch cuDNN needs a single call.
     """
-    shape, dtype, attributes = _shape(x), x.dtype, _attributes(normed)
-    assert dtype is not None
+    shape, attributes = _shape(x), _attributes(normed)
+    assert x.dtype is not None
     num_instances = shape[0] * attributes["num_groups"].as_int()
 
     def constant(values: np.ndarray) -> Any:
         return op.Constant(value=ir.tensor(values))
 
-    def stated(value: ir.Value, sizes: tuple[int, ...]) -> ir.Value:
-        value.dtype, value.shape = dtype, ir.Shape(sizes)
-        return value
+    def reshape(value: ir.Value, sizes: tuple[int, ...]) -> Any:
+        return op.Reshape(value, constant(np.array(sizes, np.int64)))
 
-    def reshape(value: ir.Value, sizes: tuple[int, ...]) -> ir.Value:
-        return stated(op.Reshape(value, constant(np.array(sizes, np.int64))), sizes)
-
-    ones, zeros = (make(num_instances, dtype.numpy()) for make in (np.ones, np.zeros))
-    as_instances = (1, num_instances, prod(shape) // num_instances)
+    ones, zeros = (make(num_instances, x.dtype.numpy()) for make in (np.ones, np.zeros))
     instances = op.InstanceNormalization(
-        reshape(x, as_instances), constant(ones), constant(zeros), epsilon=attributes["epsilon"]
+        reshape(x, (1, num_instances, prod(shape) // num_instances)),
+        constant(ones),
+        constant(zeros),
+        epsilon=attributes["epsilon"],
     )
     by_channel = (shape[1], *[1] * (len(shape) - 2))
-    whole = reshape(stated(instances, as_instances), shape)
-    scaled = stated(op.Mul(whole, reshape(scale, by_channel)), shape)
+    scaled = op.Mul(reshape(instances, shape), reshape(scale, by_channel))
     return op.Add(scaled, reshape(bias, by_channel))
 
 
