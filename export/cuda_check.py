@@ -1,8 +1,9 @@
 """Whether ONNX Runtime has a CUDA kernel for each node of a graph, as far as its table tells.
 
 `cuda_kernels.json` beside this module holds what we use of ONNX Runtime's table of kernels: the
-versions of each operator that its CUDA provider takes, and the types. A node without one would run
-on the CPU, and its inputs and outputs travel. That kernels are listed proves nothing about speed.
+versions of each operator that its CUDA provider takes, and the types, which are those of the output
+and of the first input, or of the one that "input" counts. A node without a kernel would run on the
+CPU, and its inputs and outputs travel. That kernels are listed proves nothing about speed.
 """
 
 import json
@@ -37,13 +38,15 @@ def find_cpu_nodes(path: Path) -> list[str]:
         if node.op_type == "Constant":  # becomes a weight
             continue
         version = _since_version(node.op_type, node.domain, opsets[node.domain])
-        found = [_TYPES.get(types[name], "unknown") for name in (node.input[0], node.output[0])]
         where = f"node {node.name or node.output[0]!r} ({node.op_type})"
         kernels = _kernels()["kernels"].get(node.op_type, [])
-        fitting = [kernel for kernel in kernels if version in range(*_bounds(kernel))]
-        if not fitting:
+        kernel = next((kernel for kernel in kernels if version in range(*_bounds(kernel))), None)
+        if kernel is None:
             problems.append(f"{where}: no CUDA kernel for version {version}")
-        elif not set(found) <= set(fitting[0]["types"]):
+            continue
+        typed = (node.input[kernel.get("input", 0)], node.output[0])
+        found = [_TYPES.get(types[name], "unknown") for name in typed]
+        if not set(found) <= set(kernel["types"]):
             problems.append(f"{where}: no CUDA kernel from {found[0]} to {found[1]}")
     return problems
 

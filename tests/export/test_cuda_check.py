@@ -20,10 +20,8 @@ def save(tmp_path):
     def write(nodes, kind=FLOAT, opset=21):
         values = [helper.make_tensor_value_info(name, kind, [2, 3]) for name in ("x", "y")]
         graph = helper.make_graph(nodes, "graph", values[:1], values[1:])
-        onnx.save(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]),
-            tmp_path / "graph.onnx",
-        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "graph.onnx")
         return tmp_path / "graph.onnx"
 
     return write
@@ -50,6 +48,20 @@ def test_a_kernel_is_for_the_versions_that_it_states(save):
 def test_types(save):
     assert find_cpu_nodes(save([helper.make_node("Tanh", ["x"], ["y"])], DOUBLE)) == [
         "node 'y' (Tanh): no CUDA kernel from unknown to unknown"
+    ]
+
+
+def test_the_types_of_a_choice_are_not_those_of_its_condition(save):
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["wave"]),
+        helper.make_node("Cast", ["x"], ["is_set"], to=TensorProto.BOOL),
+        helper.make_node("Where", ["is_set", "wave", "x"], ["y"]),
+    ]
+    assert find_cpu_nodes(save(nodes)) == []
+    nodes[2] = helper.make_node("Where", ["is_set", "is_set", "is_set"], ["either"])
+    nodes.append(helper.make_node("Cast", ["either"], ["y"], to=FLOAT))
+    assert find_cpu_nodes(save(nodes)) == [
+        "node 'either' (Where): no CUDA kernel from bool to bool"
     ]
 
 
