@@ -192,7 +192,9 @@ def _watch(request: BuildRequest, monitor: Any, send: Send) -> None:
     while os.getppid() == request.parent:
         now, limit = perf_counter(), request.memory_bytes
         if limit and peak_bytes() > limit:
-            send({"failure": f"needs more memory than {format_size(limit)}", "again": False})
+            allowed = f"more than the {format_size(limit)} that --max-memory allows"
+            what_next = "allow more, or build the plan on a larger machine"
+            send({"failure": f"its build takes {allowed}; {what_next}", "again": False})
             break
         if now - reported >= _REPORT_EVERY_SECONDS:
             reported = now
