@@ -33,6 +33,8 @@ class UNetSampling:
 
     Attributes:
         steps: network calls.
+        spacing: timesteps are near 1000 times (i / steps) ** spacing; 1 spreads them evenly, as the
+            released script does, more than 1 puts more of them near the clip.
         solver: "ddim" or "dpm" (DPM-Solver++(2M)).
         eta: noise of the "ddim" solver; "dpm" draws none.
         guidance_image, guidance_text, guidance_audio: scales of guidance.
@@ -42,6 +44,7 @@ class UNetSampling:
     """
 
     steps: int = _setting(90, "Denoising steps", 1, NUM_TRAIN_STEPS)
+    spacing: float = _setting(1.0, "Steps are even with 1, denser near the clip with more", 1, 4)
     solver: Solver = _setting("ddim", "ddim or dpm")
     eta: float = _setting(1.0, "Noise of the ddim solver, 0 to 1", 0, 1)
     guidance_image: float = _setting(2.0, "Scale of the picture")
@@ -93,6 +96,7 @@ class UNetSettings:
     """What to change of a `UNetSampling`; None leaves it."""
 
     steps: int | None = None
+    spacing: float | None = None
     solver: Solver | None = None
     eta: float | None = None
     guidance_image: float | None = None

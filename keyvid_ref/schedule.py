@@ -33,13 +33,16 @@ def noise_schedule(dynamic_rescale: float = 0.7) -> NoiseSchedule:
     return NoiseSchedule(signal**2, rescale)
 
 
-def sampling_timesteps(num_steps: int) -> Tensor:
-    """Trailing spacing: (S,) int64, descending from 999.
+def sampling_timesteps(num_steps: int, spacing: float = 1.0) -> Tensor:
+    """Trailing spacing: (S,) int64, descending from 999, denser towards 0 where `spacing` > 1.
 
-    Computed with one division each, so that halves are exact; they round to even.
+    Even ones are computed with one division each, so that halves are exact; they round to even.
     """
-    position = NUM_TIMESTEPS * torch.arange(num_steps, 0, -1, dtype=torch.float64) / num_steps
-    return position.round().long() - 1
+    remaining = torch.arange(num_steps, 0, -1)
+    position = NUM_TIMESTEPS * remaining.double() / num_steps
+    if spacing != 1:
+        position = NUM_TIMESTEPS * (remaining.double() / num_steps) ** spacing
+    return torch.maximum(position.round().long(), remaining) - 1
 
 
 def predict_clean(latent: Tensor, velocity: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ def sample_ddim(
     predict_velocity: Callable[[Tensor, int], Tensor],
     latent: Tensor,
     schedule: NoiseSchedule,
-    num_steps: int,
+    timesteps: Tensor,
     eta: float,
     draw_noise: Callable[[], Tensor],
 ) -> Tensor:
@@ -68,13 +71,14 @@ def sample_ddim(
     Args:
         predict_velocity: (latent, timestep) -> guided velocity of the latent's shape.
         latent: initial noise x_T, float32.
+        timesteps: (S,) int64, see `sampling_timesteps`.
         draw_noise: standard normal of the latent's shape; called once per step with noise.
     """
-    timesteps = sampling_timesteps(num_steps).tolist()
-    next_alpha_bars = schedule.alphas_cumprod[[*timesteps[1:], 0]]
-    next_rescales = schedule.rescale[[*timesteps[1:], timesteps[-1]]]
+    path = timesteps.tolist()
+    next_alpha_bars = schedule.alphas_cumprod[[*path[1:], 0]]
+    next_rescales = schedule.rescale[[*path[1:], path[-1]]]
     for timestep, next_alpha_bar, next_rescale in zip(
-        timesteps, next_alpha_bars, next_rescales, strict=True
+        path, next_alpha_bars, next_rescales, strict=True
     ):
         alpha_bar = schedule.alphas_cumprod[timestep]
         sigma = ddim_sigma(alpha_bar, next_alpha_bar, eta)
@@ -93,9 +97,9 @@ def sample_dpm(
     predict_velocity: Callable[[Tensor, int], Tensor],
     latent: Tensor,
     schedule: NoiseSchedule,
-    num_steps: int,
+    timesteps: Tensor,
 ) -> Tensor:
-    """Denoise `latent` with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2).
+    """Denoise `latent` at `timesteps` (S,) with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2).
 
     The dynamic rescale makes the signal level s_t sqrt(alpha_bar_t). First and last step are of
     first order: the first has no history, the last spans so much log-SNR that extrapolating over
@@ -104,14 +108,14 @@ def sample_dpm(
     signal = schedule.rescale * schedule.alphas_cumprod.sqrt()
     sigma = (1 - schedule.alphas_cumprod).sqrt()
     log_snr = signal.log() - sigma.log()  # -inf at t = 999: the terminal SNR is zero
-    timesteps = sampling_timesteps(num_steps).tolist()
+    path = timesteps.tolist()
     previous_data, previous_width = torch.zeros_like(latent), torch.tensor(torch.inf)
-    for step, (t, s) in enumerate(zip(timesteps, [*timesteps[1:], 0], strict=True)):
+    for step, (t, s) in enumerate(zip(path, [*path[1:], 0], strict=True)):
         velocity = predict_velocity(latent, t)
         data = predict_clean(latent, velocity, schedule.alphas_cumprod[t]) / schedule.rescale[t]
         width = log_snr[s] - log_snr[t]  # inf on the first step
         extrapolated = data
-        if 0 < step < num_steps - 1:
+        if 0 < step < len(path) - 1:
             ratio = previous_width / width  # inf on the second step: first order there too
             extrapolated = data + (data - previous_data) / (2 * ratio)
         latent = sigma[s] / sigma[t] * latent - signal[s] * torch.expm1(-width) * extrapolated

@@ -13,7 +13,7 @@ from keyvid.runtime.conditioning import (
 from keyvid.runtime.guidance import guidance_rows, guided_velocity
 from keyvid.runtime.noise import FrameNoise, standard_noise
 from keyvid.runtime.sampling import Known, denoise
-from keyvid.runtime.schedule import SOLVERS
+from keyvid.runtime.schedule import SOLVERS, trailing_timesteps
 from keyvid.runtime.stages import StageRunner
 from keyvid.runtime.timeline import Window
 from keyvid.sampling import Sampling
@@ -116,8 +116,9 @@ class Diffusion:
             bundle.conditioning.layout,
             keyframes,
         )
+        timesteps = trailing_timesteps(sampling.steps, sampling.spacing)
         make_schedule = SOLVERS[sampling.solver]
-        schedule = make_schedule(sampling.steps, sampling.eta, bundle.conditioning.dynamic_rescale)
+        schedule = make_schedule(timesteps, sampling.eta, bundle.conditioning.dynamic_rescale)
         with self.stages.open(unet) as stage:
             velocity = guided_velocity(
                 stage,

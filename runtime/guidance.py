@@ -42,7 +42,7 @@ def combine(velocities: np.ndarray, weights: np.ndarray, rescale: float) -> np.n
 
 def guidance_rows(sampling: UNetSampling) -> dict[int, np.ndarray]:
     """(4,) weights of the branches for each timestep that is sampled, see `branch_weights`."""
-    timesteps = trailing_timesteps(sampling.steps).tolist()
+    timesteps = trailing_timesteps(sampling.steps, sampling.spacing).tolist()
     return {timestep: branch_weights(*sampling.scales(timestep)) for timestep in timesteps}
 
 

@@ -56,37 +56,44 @@ def dynamic_rescale(floor: float) -> np.ndarray:
     return np.concatenate([ramp, np.full(NUM_TRAIN_STEPS - RESCALE_STEPS, floor)])
 
 
-def trailing_timesteps(steps: int) -> np.ndarray:
-    """(steps,) int64 timesteps, descending from 999, the last one near 1000 / steps."""
-    spaced = NUM_TRAIN_STEPS * np.arange(steps, 0, -1) / steps
-    return np.round(spaced).astype(np.int64) - 1
+def trailing_timesteps(steps: int, spacing: float = 1.0) -> np.ndarray:
+    """(steps,) int64 timesteps, descending from 999.
+
+    The n-th from the end is near 1000 (n / steps) ** spacing, and not below n - 1: with spacing 1
+    "trailing" ones, as in the release.
+    """
+    number = np.arange(steps, 0, -1)
+    spaced = NUM_TRAIN_STEPS * number / steps * (number / steps) ** (spacing - 1)
+    return np.asarray(np.maximum(np.round(spaced).astype(np.int64), number) - 1)
 
 
-def ddim(steps: int, eta: float, rescale_floor: float) -> Schedule:
-    """DDIM table; `eta` 0 is deterministic, 1 draws as much noise as ancestral sampling.
+def ddim(timesteps: np.ndarray, eta: float, rescale_floor: float) -> Schedule:
+    """DDIM table for `timesteps` (S,) int64.
+
+    `eta` 0 is deterministic, 1 draws as much noise as ancestral sampling.
 
     With e the noise in x, x' = sqrt(a') clean s'/s + sqrt(1 - a' - sigma^2) e + sigma z. As
     e = (x - sqrt(a) clean) / sqrt(1 - a), e splits into the columns of x and of the clean latent.
     """
-    timesteps = trailing_timesteps(steps)
     alphas, rescale = alphas_cumprod(), dynamic_rescale(rescale_floor)[timesteps]
     a, a_next = alphas[timesteps], alphas[np.append(timesteps[1:], 0)]
     rescale_next = np.append(rescale[1:], rescale[-1])  # the last ratio is 1, as in the release
     noise = eta * np.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
     from_latent = np.sqrt((1 - a_next - noise**2).clip(min=0) / (1 - a))
     from_clean = np.sqrt(a_next) * rescale_next / rescale - np.sqrt(a) * from_latent
-    return _table(timesteps, rescale, a, from_latent, from_clean, np.zeros(steps), noise)
+    return _table(timesteps, rescale, a, from_latent, from_clean, np.zeros(len(timesteps)), noise)
 
 
-def dpm_solver(steps: int, eta: float, rescale_floor: float) -> Schedule:
-    """DPM-Solver++(2M) table (Lu et al. 2022, algorithm 2); `eta` has no meaning and is ignored.
+def dpm_solver(timesteps: np.ndarray, eta: float, rescale_floor: float) -> Schedule:
+    """DPM-Solver++(2M) table (Lu et al. 2022, algorithm 2) for `timesteps` (S,) int64.
 
+    `eta` has no meaning and is ignored.
     The dynamic rescale s makes the signal level s sqrt(a) and the data prediction clean / s. The
     first and the last step are of first order: the last spans so much log-SNR that extrapolating
     over it would amplify the difference of two predictions. At zero terminal signal-to-noise ratio
     the first step is infinitely wide in log-SNR, and the extrapolation of the second one vanishes.
     """
-    timesteps = trailing_timesteps(steps)
+    steps = len(timesteps)
     path = np.append(timesteps, 0)
     alphas, rescale = alphas_cumprod()[path], dynamic_rescale(rescale_floor)[path]
     signal, sigma = rescale * np.sqrt(alphas), np.sqrt(1 - alphas)  # (steps + 1,)
@@ -110,7 +117,10 @@ def dpm_solver(steps: int, eta: float, rescale_floor: float) -> Schedule:
     )
 
 
-SOLVERS: dict[Solver, Callable[[int, float, float], Schedule]] = {"ddim": ddim, "dpm": dpm_solver}
+SOLVERS: dict[Solver, Callable[[np.ndarray, float, float], Schedule]] = {
+    "ddim": ddim,
+    "dpm": dpm_solver,
+}
 
 
 def _table(

@@ -108,7 +108,7 @@ def test_settings_are_parsed_by_name_and_type():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step=25", "one of quality, steps, solver, eta"),
+        ("step=25", "one of quality, steps, spacing, solver, eta"),
         ("steps", "want NAME=VALUE"),
         ("steps=2.5", "want a whole number for steps"),
         ("eta=low", "want a number for eta"),

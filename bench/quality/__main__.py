@@ -23,7 +23,7 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid_ref.presets import PRESETS
 
 _PATH = click.Path(path_type=Path)
-_BASE = "default"  # name of the recipe that variants begin from
+_FIRST = "first"  # name of the recipe that variants begin from
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -113,10 +113,10 @@ def _compare(
         varied.open()  # what is wrong with one of them is said before hours of work
     runs: dict[str, Run] = {}
     likeness: dict[str, float | None] = {}
-    for name, each in {_BASE: base, **recipes}.items():
+    for name, each in {_FIRST: base, **recipes}.items():
         click.echo(name, err=True)
         runs[name] = _run(each, Plan(split, clips), jobs, out / name)
-        likeness[name] = measure_likeness(out / _BASE, out / name)
+        likeness[name] = measure_likeness(out / _FIRST, out / name)
         table = format_price_list(runs, likeness)
         write_atomic(out / "table.md", table.encode())
     click.echo(table, nl=False)

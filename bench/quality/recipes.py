@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.quality.cost import bundle_flops, clip_flops, format_calls
 from bench.quality.without import ABLATIONS
@@ -13,7 +13,7 @@ from keyvid import Pipeline
 from keyvid.errors import SettingsError
 from keyvid.runtime.keyframes import parse_keyframes
 from keyvid.runtime.noise import check_seed
-from keyvid.sampling import Sampling, parse_settings, resolve
+from keyvid.sampling import Quality, Sampling, parse_settings, resolve
 from keyvid_ref import world
 
 
@@ -88,19 +88,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "interpolator-guided": {"settings": {"interpolator_guidance_audio": 2.5}},
     **{
         f"interpolator-{steps}": {"settings": {"interpolator_steps": steps}}
-        for steps in (2, 3, 6, 8, 15)
+        for steps in (2, 3, 4, 8, 15)
     },
     "guided-until-500": {"settings": {"guidance_until": 500}},
     **{
-        f"generator-{steps}": {"settings": {"steps": steps, "interpolator_steps": 4}}
-        for steps in (4, 6, 10)
+        f"generator-{steps}": {"settings": {"steps": steps, "interpolator_steps": 5}}
+        for steps in (4, 6, 8, 15)
     },
     **{
         f"{solver}-{steps}": {"settings": {"solver": solver, "steps": steps}}
         for solver in ("dpm", "ddim")
         for steps in (15, 25, 50, 90)
     },
-    **{quality: {"settings": {"quality": quality}} for quality in ("exact", "fast")},
+    "guided-15": {"settings": {"quality": "balanced", "steps": 15, "guidance_audio": 2.5}},
+    **{quality: {"settings": {"quality": quality}} for quality in get_args(Quality)},
 }
 
 

@@ -193,7 +193,7 @@ def test_variants_stand_beside_the_default(
     table = capsys.readouterr().out
     assert table == (out / "table.md").read_text()
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
-        "default",
+        "first",
         "uniform",
         "no-frame-index",
     ]

@@ -198,7 +198,7 @@ GRAPH = ("stages", "affine", "graphs", 0)
         (_set("extra", to=1), "unknown key 'extra'; valid are name, preset"),
         (
             _set("sampling", "generator", "ets", to=1),
-            "unknown key 'sampling.generator.ets'; valid are steps, solver",
+            "unknown key 'sampling.generator.ets'; valid are steps, spacing, solver",
         ),
         (
             _set("sampling", "generator", "steps", to=2.5),
@@ -210,7 +210,7 @@ GRAPH = ("stages", "affine", "graphs", 0)
         ),
         (
             _set("qualities", to={"fast": {"step": 8}}),
-            "unknown key 'qualities.fast.step'; valid are steps, solver",
+            "unknown key 'qualities.fast.step'; valid are steps, spacing, solver",
         ),
         (
             _set("qualities", to={"fast": {"interpolator": {"steps": "few"}}}),

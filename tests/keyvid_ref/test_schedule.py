@@ -81,7 +81,7 @@ def test_ddim_follows_the_released_trajectory(
         predict_velocity,
         initial_noise,
         noise_schedule(),
-        num_steps,
+        sampling_timesteps(num_steps),
         eta,
         lambda: torch.from_numpy(fill.tensor(f"ddim:noise{next(draws)}", _LATENT_SHAPE)),
     )
@@ -102,9 +102,11 @@ def test_dpm_converges_to_the_same_solution_as_ddim_but_faster(predict_velocity,
     def never():
         raise AssertionError("eta 0 draws no noise")
 
-    exact = sample_dpm(smooth, initial_noise, schedule, 500)
-    coarse, fine = (sample_dpm(smooth, initial_noise, schedule, steps) for steps in (20, 40))
-    first_order = sample_ddim(smooth, initial_noise, schedule, 40, 0.0, never)
+    exact, coarse, fine = (
+        sample_dpm(smooth, initial_noise, schedule, sampling_timesteps(steps))
+        for steps in (500, 20, 40)
+    )
+    first_order = sample_ddim(smooth, initial_noise, schedule, sampling_timesteps(40), 0.0, never)
     assert error(fine) < 0.5 * error(coarse)
     assert error(fine) < 0.5 * error(first_order)
 
@@ -116,9 +118,10 @@ def test_both_solvers_stay_finite_at_the_edges(initial_noise, num_steps):
     def steady(latent, timestep):
         return 0.1 * latent
 
-    dpm = sample_dpm(steady, initial_noise, schedule, num_steps)
+    timesteps = sampling_timesteps(num_steps)
+    dpm = sample_dpm(steady, initial_noise, schedule, timesteps)
     ddim = sample_ddim(
-        steady, initial_noise, schedule, num_steps, 1.0, lambda: torch.zeros(_LATENT_SHAPE)
+        steady, initial_noise, schedule, timesteps, 1.0, lambda: torch.zeros(_LATENT_SHAPE)
     )
     assert torch.isfinite(dpm).all()
     assert torch.isfinite(ddim).all()
@@ -134,6 +137,6 @@ def test_a_perfect_network_recovers_the_clean_latent(fill, initial_noise):
         scaled = schedule.rescale[timestep] * clean
         return (alpha_bar.sqrt() * latent - scaled) / (1 - alpha_bar).sqrt()
 
-    latent = sample_dpm(points_at_clean, initial_noise, schedule, 10)
+    latent = sample_dpm(points_at_clean, initial_noise, schedule, sampling_timesteps(10))
     # alpha_bar(0) = 0.99915 leaves noise of deviation 0.03 on the result.
     assert (latent - clean).abs().max() < 0.15

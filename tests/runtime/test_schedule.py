@@ -14,7 +14,7 @@ from keyvid.runtime.schedule import (
     dynamic_rescale,
     trailing_timesteps,
 )
-from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm
+from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm, sampling_timesteps
 
 FLOOR = 0.7
 
@@ -30,7 +30,7 @@ def test_levels(parity, relative_error):
 @pytest.mark.parametrize("eta", [0, 1])
 def test_ddim_fixture(steps, eta, parity):
     data = parity("schedule")
-    table = ddim(steps, eta, FLOOR)[::-1]
+    table = ddim(trailing_timesteps(steps), eta, FLOOR)[::-1]
     assert [step.timestep for step in table] == data[f"timesteps_{steps}"].tolist()
     signal = np.array([step.signal for step in table])
     noise = np.array([step.from_noise for step in table])
@@ -41,13 +41,20 @@ def test_ddim_fixture(steps, eta, parity):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 48, 97, 999, 1000])
-def test_any_number_of_steps(solver, steps):
-    timesteps = trailing_timesteps(steps)
+@pytest.mark.parametrize("spacing", [1, 1.8, 4])
+def test_any_number_of_steps(solver, steps, spacing):
+    timesteps = trailing_timesteps(steps, spacing)
     assert len(timesteps) == steps
     assert timesteps[0] == 999
     assert (np.diff(timesteps) < 0).all()
     assert timesteps[-1] >= 0
-    assert np.isfinite(SOLVERS[solver](steps, 1.0, FLOOR)).all()
+    assert np.isfinite(SOLVERS[solver](timesteps, 1.0, FLOOR)).all()
+    assert timesteps.tolist() == sampling_timesteps(steps, spacing).tolist()
+
+
+def test_spacing_puts_steps_near_the_clip():
+    assert trailing_timesteps(5).tolist() == [999, 799, 599, 399, 199]
+    assert trailing_timesteps(5, 2.0).tolist() == [999, 639, 359, 159, 39]
 
 
 def velocity(latent, timestep):
@@ -62,7 +69,7 @@ def test_ddim_is_the_textbook_loop():
     rng = seeded(0)
     start = rng.standard_normal((2, 3), np.float32)
     latent = start.astype(np.float64)
-    timesteps = trailing_timesteps(steps).tolist()
+    timesteps = trailing_timesteps(steps, 1.3).tolist()
     for index, t in enumerate(timesteps):
         is_last = index == steps - 1
         after = 0 if is_last else timesteps[index + 1]
@@ -76,7 +83,7 @@ def test_ddim_is_the_textbook_loop():
         latent = np.sqrt(b) * clean + np.sqrt(1 - b - sigma**2) * noise + sigma * fresh
     rng = seeded(0)
     rng.standard_normal((2, 3), np.float32)
-    got = denoise(velocity, start, ddim(steps, eta, FLOOR), rng)
+    got = denoise(velocity, start, ddim(np.array(timesteps), eta, FLOOR), rng)
     assert np.abs(got - latent).max() < 1e-5  # float32 against float64 over 13 steps
 
 
@@ -86,7 +93,7 @@ def test_dpm_solver_is_the_textbook_loop(steps):
     alphas, rescale = alphas_cumprod(), dynamic_rescale(FLOOR)
     start = seeded(0).standard_normal((2, 3), np.float32)
     latent = start.astype(np.float64)
-    timesteps = trailing_timesteps(steps).tolist()
+    timesteps = trailing_timesteps(steps, 1.3).tolist()
     history: list[tuple[float, np.ndarray]] = []  # (log-SNR / 2, data prediction)
     for index, t in enumerate(timesteps):
         after = timesteps[index + 1] if index + 1 < steps else 0
@@ -108,7 +115,7 @@ def test_dpm_solver_is_the_textbook_loop(steps):
             used = (1 + 1 / (2 * r)) * data - data_before / (2 * r)
         latent = sigma_after / sigma * latent - alpha_after * (math.exp(-h) - 1) * used
         history.append((log_snr, data))
-    got = denoise(velocity, start, dpm_solver(steps, 1.0, FLOOR), seeded(1))
+    got = denoise(velocity, start, dpm_solver(np.array(timesteps), 1.0, FLOOR), seeded(1))
     assert np.abs(got - latent).max() < 1e-5  # float32 against float64
 
 
@@ -117,7 +124,8 @@ def test_dpm_solver_is_the_textbook_loop(steps):
 def test_reference(solver, steps, relative_error):
     start = seeded(0).standard_normal((2, 3), np.float32)
     rng, reference_rng = seeded(1), seeded(1)
-    got = denoise(velocity, start, SOLVERS[solver](steps, 0.8, FLOOR), rng)
+    timesteps = trailing_timesteps(steps, 1.7)
+    got = denoise(velocity, start, SOLVERS[solver](timesteps, 0.8, FLOOR), rng)
 
     def reference_velocity(latent, timestep):
         return torch.tanh(0.5 * latent + math.sin(timestep / 100))
@@ -125,7 +133,8 @@ def test_reference(solver, steps, relative_error):
     def draw():
         return torch.from_numpy(reference_rng.standard_normal((2, 3), np.float32))
 
-    sampled = (reference_velocity, torch.from_numpy(start), noise_schedule(FLOOR), steps)
+    schedule = noise_schedule(FLOOR), sampling_timesteps(steps, 1.7)
+    sampled = (reference_velocity, torch.from_numpy(start), *schedule)
     want = sample_dpm(*sampled) if solver == "dpm" else sample_ddim(*sampled, 0.8, draw)
     assert relative_error(got, want) < 1e-5
     assert rng.bit_generator.state == reference_rng.bit_generator.state
@@ -143,7 +152,7 @@ def test_solvers_agree_where_the_answer_is_known(solver):
         return (signal * latent - target) / sigma if sigma else -target
 
     start = seeded(3).standard_normal((1, 4), np.float32)
-    got = denoise(exact, start, SOLVERS[solver](50, 0.0, FLOOR), seeded(4))
+    got = denoise(exact, start, SOLVERS[solver](trailing_timesteps(50), 0.0, FLOOR), seeded(4))
     # Left over: noise of timestep 0 (3 %); ddim also keeps the rescale of its last step (1.4 %).
     assert np.abs(got - mean).max() < 0.12
 
@@ -152,7 +161,7 @@ def test_only_rows_with_noise_draw_noise():
     start = np.zeros((1, 2), np.float32)
     for solver, eta, draws in (("ddim", 1.0, 4), ("ddim", 0.0, 0), ("dpm", 1.0, 0)):
         rng, count = seeded(0), seeded(0)
-        denoise(velocity, start, SOLVERS[solver](4, eta, FLOOR), rng)
+        denoise(velocity, start, SOLVERS[solver](trailing_timesteps(4), eta, FLOOR), rng)
         for _ in range(draws):
             count.standard_normal((1, 2), np.float32)
         assert rng.bit_generator.state == count.bit_generator.state
