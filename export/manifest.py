@@ -14,6 +14,7 @@ from keyvid.bundle.specs import (
     StageSpec,
     TensorSpec,
 )
+from keyvid.export.flops import count_graph_flops
 from keyvid.export.liveness import graph_memory
 from keyvid.export.source import Source
 from keyvid.export.stages import Input, Variant
@@ -85,6 +86,7 @@ def describe_graph(
         branches=variant.branches,
         temporal=variant.temporal,
         form=form,
+        flops=count_graph_flops(path),
     )
 
 

@@ -52,10 +52,15 @@ class Preset:
 
 
 # Steps of the released inference script; guidance scales suit a model.
-_RELEASED = Changes(steps=90, solver="ddim", eta=1.0)
+_RELEASED = Changes(steps=90, spacing=1.0, solver="ddim", eta=1.0)
 
 _TINY_SAMPLING = UNetSampling(
-    steps=10, solver="dpm", guidance_image=1.0, guidance_text=1.0, guidance_audio=1.5
+    steps=6,
+    spacing=1.8,
+    solver="dpm",
+    guidance_image=1.0,
+    guidance_text=1.0,
+    guidance_audio=1.5,
 )
 _TINY_AUDIO = AudioEncoderConfig(width=96, layers=4, heads=4, stride=(16, 4), embed_dim=8)
 
@@ -65,8 +70,8 @@ PRESETS = {
         Preset(
             name="keyvid-512",
             sampling=Sampling(
-                UNetSampling(steps=20, solver="dpm"),
-                UNetSampling(steps=12, solver="dpm", guidance_audio=9.0),
+                UNetSampling(steps=16, spacing=1.5, solver="dpm"),
+                UNetSampling(steps=8, spacing=1.5, solver="dpm", guidance_audio=9.0),
             ),
             qualities={
                 "exact": _RELEASED,
@@ -122,10 +127,10 @@ PRESETS = {
             localizer=LocalizerConfig(
                 audio=replace(_TINY_AUDIO, mel_frames=198, class_token=False)
             ),
-            sampling=Sampling(_TINY_SAMPLING, replace(_TINY_SAMPLING, steps=5, guidance_audio=1.0)),
+            sampling=Sampling(_TINY_SAMPLING, replace(_TINY_SAMPLING, steps=3, guidance_audio=1.0)),
             qualities={
                 "exact": replace(_RELEASED, interpolator=UNetSettings(guidance_audio=2.5)),
-                "fast": Changes(steps=6, interpolator=UNetSettings(steps=2)),
+                "fast": Changes(steps=4, interpolator=UNetSettings(steps=2)),
             },
             prompts=("hammer", "ball", "drum", "shaker", "mouth", "flower"),
             picture_psnr_db=31.0,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.engines.memory import peak_bytes
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.outputs import write_atomic
@@ -41,6 +42,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
         "cfg_batch": clip.batches,
         "calls": clip.calls,
+        "flop": _count_flop(clip, bundle),
         "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],
@@ -48,6 +50,18 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "peak_memory_bytes": peak_bytes(),
         "versions": _versions(pipeline.engine.name),
     }
+
+
+def _count_flop(clip: Clip, bundle: Bundle) -> int | None:
+    """Floating point operations of all calls, None where the bundle does not state them."""
+    known = {graph.file: graph.flops for stage in bundle.stages.values() for graph in stage.graphs}
+    total = 0
+    for file, calls in clip.calls.items():
+        flops = known.get(file)
+        if flops is None:
+            return None
+        total += calls * flops
+    return total
 
 
 def _versions(engine: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from bench.speed.flops import count_graph_flops, count_module_flops
+from bench.speed.flops import count_module_flops
 from keyvid.bundle.manifest import Bundle
+from keyvid.export.flops import count_graph_flops
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
 from keyvid.runtime.guidance import active_branches, guidance_rows

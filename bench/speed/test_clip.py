@@ -8,11 +8,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Record
-from bench.speed.flops import count_graph_flops
 from bench.speed.peak_memory import measure_peak
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import Engine, open_graph
+from keyvid.export.flops import count_graph_flops
 from keyvid.runtime import stages
 from keyvid.runtime.pipeline import Pipeline
 

@@ -5,11 +5,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Record
-from bench.speed.flops import count_graph_flops
 from bench.speed.peak_memory import measure_peak
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import open_engine
+from keyvid.export.flops import count_graph_flops
 
 _PER_STEP = ("latent", "timestep")  # what changes from call to call in the denoise loop
 

@@ -17,6 +17,7 @@ Form = Literal["plain", "cuda"]
 # A size along an axis or a count; sums and products of some of them stay far from 2**63.
 Count = Annotated[int, Meta(ge=1, lt=2**24)]
 Bytes = Annotated[int, Meta(ge=0, lt=2**60)]
+Flops = Annotated[int, Meta(ge=0, lt=2**60)]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class GraphSpec:
         file: name in the bundle.
         inputs, outputs: by tensor name.
         memory: what it needs, whatever an engine adds.
+        flops: floating point operations of a call, None in bundles that do not state them.
         branches: guidance branches per call, None for a stage without branches.
         temporal: temporal attention, "full" or "windows", None where there is none.
         check: a call with known outcome, None if it was not verified.
@@ -149,6 +151,7 @@ class GraphSpec:
     temporal: Temporal | None = None
     check: Check | None = None
     form: Form = "plain"
+    flops: Flops | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from torch import nn
 from bench.speed import __main__ as speed
 from bench.speed import variants
 from bench.speed.calls import Candidate, Case, PeakMemory, matmul_rate, measure
-from bench.speed.flops import count_graph_flops, count_module_flops
+from bench.speed.flops import count_module_flops
 from bench.speed.measurement import format_measurements
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import open_engine, probe_engine
+from keyvid.export.flops import count_graph_flops
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
 from keyvid_ref.weights import random_network

@@ -12,6 +12,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError, EngineError, MediaError, SettingsError
 from keyvid.runtime import stages
 from keyvid.runtime.journal import Journal
+from keyvid.runtime.report import make_report
 from keyvid.runtime.request import Request
 from keyvid.sampling import UNetSettings, resolve
 from keyvid_ref.pipeline import ReferencePipeline
@@ -142,6 +143,11 @@ def test_all_of_it_is_reported(animate, bundle, scene, tmp_path):
     for stage in ("generator.b{}.onnx", "interpolator.b{}.windows.onnx"):
         assert [clip.calls[stage.format(branches)] for branches in (2, 1)] == [1, 1]
     assert clip.calls["vae_decoder.onnx"] == size.frames + 1  # and what the picture keeps
+    unets = {"generator.b2.onnx": 19.4, "generator.b1.onnx": 11.0}
+    unets |= {"interpolator.b2.windows.onnx": 77.9, "interpolator.b1.windows.onnx": 44.4}
+    others = 0.56 + 2 * 0.14 + 2 * 0.01 + 0.97 + 2 * 0.59 + 49 * 1.63
+    flop = make_report(clip, Pipeline.load("tiny"), {})["flop"]
+    assert flop == pytest.approx(1e9 * (sum(unets.values()) + others), rel=0.01)
     clip.save(tmp_path / "clip.mp4")
     assert (tmp_path / "clip.mp4").stat().st_size > 1000
 

@@ -45,6 +45,7 @@ def test_report(workplace: Path, clip: Clip) -> None:
         "bundle": {"name": "hollow", "path": "hollow", "weights": "random"},
         "cfg_batch": {"generator": 2, "interpolator": 1},
         "calls": {"generator.b2.onnx": 15, "interpolator.b1.windows.onnx": 4},
+        "flop": None,
         "engine": {"name": "onnxruntime", "reason": "asked for"},
         "keyframes": [0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46],
         "timings_s": {"generator": 1.25, "interpolator": 2.5},
