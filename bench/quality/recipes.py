@@ -82,25 +82,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-first-frame": {"without": "first-frame"},
     "full": {"settings": {"temporal": "full"}},
     **{
-        f"guidance-{scale}": {"settings": {"guidance_audio": scale}}
-        for scale in (1, 1.5, 2, 4, 7, 10)
+        f"guidance-{scale}": {
+            "settings": {"guidance_audio": scale, "interpolator_guidance_audio": 1}
+        }
+        for scale in (1, 2, 4, 7)
     },
     "interpolator-guided": {"settings": {"interpolator_guidance_audio": 2.5}},
-    **{
-        f"interpolator-{steps}": {"settings": {"interpolator_steps": steps}}
-        for steps in (2, 3, 4, 8, 15)
-    },
+    **{f"interpolator-{steps}": {"settings": {"interpolator_steps": steps}} for steps in (2, 4, 8)},
     "guided-until-500": {"settings": {"guidance_until": 500}},
     **{
-        f"generator-{steps}": {"settings": {"steps": steps, "interpolator_steps": 5}}
-        for steps in (4, 6, 8, 15)
+        f"generator-{steps}": {"settings": {"steps": steps, "interpolator_steps": 3}}
+        for steps in (4, 8, 12)
     },
+    "even": {"settings": {"spacing": 1}},
+    "even-10-5": {"settings": {"spacing": 1, "steps": 10, "interpolator_steps": 5}},
+    "dpm-40-20": {"settings": {"steps": 40, "interpolator_steps": 20}},
     **{
-        f"{solver}-{steps}": {"settings": {"solver": solver, "steps": steps}}
-        for solver in ("dpm", "ddim")
+        f"ddim-{steps}": {"settings": {"solver": "ddim", "spacing": 1, "steps": steps}}
         for steps in (15, 25, 50, 90)
     },
-    "guided-15": {"settings": {"quality": "balanced", "steps": 15, "guidance_audio": 2.5}},
+    "guided-15": {
+        "settings": {"quality": "balanced", "spacing": 1, "steps": 15, "guidance_audio": 2.5}
+    },
     **{quality: {"settings": {"quality": quality}} for quality in get_args(Quality)},
 }
 
