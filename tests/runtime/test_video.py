@@ -120,7 +120,8 @@ def test_what_aac_cannot_hold_is_converted(tmp_path: Path) -> None:
 
 def psnr(got: np.ndarray, want: np.ndarray) -> float:
     """Decibels over the squared difference of two pictures or films."""
-    return float(10 * np.log10(255**2 / np.mean((got.astype(float) - want) ** 2)))
+    error = np.mean((got.astype(float) - want) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else np.inf
 
 
 def read_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
