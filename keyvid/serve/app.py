@@ -17,7 +17,7 @@ from keyvid.serve.answers import Detail, JobAnswer, describe, form_schema
 from keyvid.serve.guard import Guard
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job
 from keyvid.serve.metrics import CONTENT_TYPE
-from keyvid.serve.order import parse_fields, take_order_in_turn
+from keyvid.serve.order import parse_fields
 from keyvid.serve.upload import read_form
 from keyvid.serve.workshop import RefusedError, Workshop
 
@@ -73,9 +73,7 @@ async def order_a_clip(request: Request, response: Response, workshop: Shop) -> 
             missing = [name for name, part in files.items() if not isinstance(part, UploadFile)]
             raise HTTPException(400, f"no file {' and '.join(missing)}; send image and audio")
         values = parse_fields({n: v for n, v in form.items() if isinstance(v, str)})
-        order = await take_order_in_turn(
-            workshop.pipeline, workshop.limits, image.file, audio.file, values
-        )
+        order = await workshop.take(image.file, audio.file, values)
     answer = describe(workshop.submit(order), workshop)
     response.headers["Location"] = answer.links.self
     return answer

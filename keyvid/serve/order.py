@@ -5,10 +5,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import IO, Any
 
-from anyio import CapacityLimiter, to_thread
 from PIL import Image
 
 from keyvid.errors import MediaError, SettingsError
@@ -35,7 +33,6 @@ FIELDS = (
 )
 _OF_REQUEST = ("prompt", "seed", "start", "length", "fit", "position", "keyframes")
 _LONGEST_PROMPT = 2000  # characters: more than any tokenizer here takes in
-_one_at_a_time = CapacityLimiter(1)
 
 
 @dataclass(frozen=True)
@@ -125,18 +122,6 @@ def take_order(
         position="centre",
     )
     return Order(ready, inputs.num_frames, scale, dict(values), tuple(remarks))
-
-
-async def take_order_in_turn(
-    pipeline: Pipeline,
-    limits: Limits,
-    image: IO[bytes],
-    audio: IO[bytes],
-    values: Mapping[str, Any],
-) -> Order:
-    """`take_order` in a thread, one at a time: pictures may be large when they are decoded."""
-    take = partial(take_order, pipeline, limits, image, audio, values)
-    return await to_thread.run_sync(take, limiter=_one_at_a_time)
 
 
 def _check_pixels(file: IO[bytes], most: int) -> None:

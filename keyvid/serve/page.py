@@ -18,7 +18,7 @@ from starlette.datastructures import UploadFile
 from keyvid.errors import KeyvidError, MediaError
 from keyvid.runtime.progress import duration_text
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job
-from keyvid.serve.order import Order, parse_fields, take_order_in_turn
+from keyvid.serve.order import Order, parse_fields
 from keyvid.serve.upload import read_form
 from keyvid.serve.workshop import Workshop
 
@@ -214,9 +214,7 @@ async def _order(
             f"there is no {' and no '.join(missing)}; drop one, or click on an example"
         )
     picture, sound = [io.BytesIO(await anyio.Path(name).read_bytes()) for name in (image, audio)]
-    return await take_order_in_turn(
-        workshop.pipeline, workshop.limits, picture, sound, parse_fields(fields)
-    )
+    return await workshop.take(picture, sound, parse_fields(fields))
 
 
 def _how_far(job: Job, workshop: Workshop) -> str:

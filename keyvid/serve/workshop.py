@@ -6,8 +6,13 @@ import math
 import shutil
 import time
 from collections import deque
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
+from typing import IO, Any
+
+from anyio import CapacityLimiter, to_thread
 
 from keyvid.errors import KeyvidError
 from keyvid.runtime.clip import Clip
@@ -19,7 +24,7 @@ from keyvid.runtime.report import make_report
 from keyvid.serve.job import CLIP, PLOT, REPORT, Clock, Job, State, WorkStopped
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
-from keyvid.serve.order import Order
+from keyvid.serve.order import Order, take_order
 
 _FIRST_GUESS_SECONDS = 10.0  # of a clip, before one was made
 _REMEMBERED = 8  # clips whose time tells the pace
@@ -43,7 +48,7 @@ class RefusedError(KeyvidError):
 
 
 class Workshop:
-    """Takes orders and makes them one by one; all methods may be called from any thread.
+    """Takes orders and makes them one by one; methods may be called from any thread.
 
     Args:
         folder: where the files of the jobs lie.
@@ -67,6 +72,7 @@ class Workshop:
         self._line: deque[Job] = deque()
         self._running: Job | None = None
         self._is_stopping = False
+        self._decoding = CapacityLimiter(1)
         self._pace: deque[float] = deque(maxlen=_REMEMBERED)  # seconds a frame
         self._thread = Thread(target=self._work, name="workshop", daemon=True)
         metrics.watch("keyvid_queue_length", "Clips that wait", lambda: len(self._line))
@@ -100,6 +106,11 @@ class Workshop:
     def is_busy(self) -> bool:
         """Whether a clip is in the making."""
         return self._running is not None
+
+    async def take(self, image: IO[bytes], audio: IO[bytes], values: Mapping[str, Any]) -> Order:
+        """`take_order` in a thread, one at a time: pictures may be large when they are decoded."""
+        take = partial(take_order, self.pipeline, self.limits, image, audio, values)
+        return await to_thread.run_sync(take, limiter=self._decoding)
 
     def check_open(self) -> None:
         """Refuse orders that could not be taken now.
