@@ -19,7 +19,7 @@ from keyvid.errors import BundleError
 
 _MEASURED = pytest.StashKey[list[Measurement]]()
 
-Record = Callable[[str, str, int, int], None]
+Record = Callable[[str, str, int | None, int], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,12 +74,14 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
 def record(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Record:
     """`record(case, engine, flops, peak_bytes)` after a benchmark: a line of the table.
 
+    flops may be None where they are not known.
+
     The rate of a matrix product is measured beside each, because a shared machine does not stay
     as fast as it was.
     """
     rate = matmul_rate(torch.device("cpu"), torch.float32)
 
-    def add(case: str, engine: str, flops: int, peak_bytes: int) -> None:
+    def add(case: str, engine: str, flops: int | None, peak_bytes: int) -> None:
         assert benchmark.stats is not None
         stats = benchmark.stats.stats
         measured = Measurement(

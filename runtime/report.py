@@ -42,7 +42,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
         "cfg_batch": clip.batches,
         "calls": clip.calls,
-        "flop": _count_flop(clip, bundle),
+        "flop": count_flop(clip, bundle),
         "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
         "keyframes": clip.keyframes.tolist(),
         "motion": [round(float(score), 5) for score in clip.motion],
@@ -52,7 +52,7 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
     }
 
 
-def _count_flop(clip: Clip, bundle: Bundle) -> int | None:
+def count_flop(clip: Clip, bundle: Bundle) -> int | None:
     """Floating point operations of all calls, None where the bundle does not state them."""
     known = {graph.file: graph.flops for stage in bundle.stages.values() for graph in stage.graphs}
     total = 0

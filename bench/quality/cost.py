@@ -44,12 +44,12 @@ def clip_flops(sampling: Sampling, flops_of_call: FlopsOfCall) -> int:
 
 
 def bundle_flops(bundle: Bundle) -> FlopsOfCall:
-    """FLOPs of a call, counted in the graphs of a bundle."""
+    """FLOPs of a call, as the bundle states them; counted in its graphs where it does not."""
 
     @cache
     def count(unet: str, variant: Variant) -> int:
         graph = bundle.graph(unet, branches=variant.branches, temporal=variant.temporal)
-        return count_graph_flops(bundle.path / graph.file)
+        return graph.flops or count_graph_flops(bundle.path / graph.file)
 
     return count
 

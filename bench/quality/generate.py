@@ -32,7 +32,7 @@ RECIPE_FILE = "made-with.json"
 class Made:
     """A clip: frames (T, H, W, 3) uint8, keyframes (K,) int64, and the CPU time in seconds.
 
-    Of all threads, so that other work on the machine does not count.
+    Of all threads; other work on the machine lengthens it less than it does the time by the clock.
     """
 
     frames: np.ndarray

@@ -96,7 +96,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "even": {"settings": {"spacing": 1}},
     "even-10-5": {"settings": {"spacing": 1, "steps": 10, "interpolator_steps": 5}},
-    "dpm-40-20": {"settings": {"steps": 40, "interpolator_steps": 20}},
+    "dpm-10-5": {"settings": {"steps": 10, "interpolator_steps": 5}},
+    "dpm-40-20": {"settings": {"spacing": 1.5, "steps": 40, "interpolator_steps": 20}},
     **{
         f"ddim-{steps}": {"settings": {"solver": "ddim", "spacing": 1, "steps": steps}}
         for steps in (15, 25, 50, 90)
