@@ -5,9 +5,7 @@
     clip = Pipeline.load()("hammer.png", "hammer.wav")
     clip.save("hammer.mp4")
 
-The rooms `keyvid.engines`, `keyvid.runtime` and `keyvid.export` are the folders `engines/`,
-`runtime/` and `export/` at the root of the repository: links in this folder lead there, and nothing
-else needs to know. `keyvid.bundle`, `keyvid.score` and `keyvid.serve` lie here.
+Public names are imported when they are first asked for, so that `import keyvid` takes milliseconds.
 """
 
 from importlib import import_module

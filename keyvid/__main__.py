@@ -18,9 +18,11 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "infer": Entry("keyvid.runtime.cli", "Animate a picture to a sound"),
+    "infer": Entry("keyvid.runtime.jobs.cli", "Animate a picture to a sound"),
     "doctor": Entry("keyvid.engines.doctor", "Show which engines work here, and why others do not"),
-    "cache": Entry("keyvid.engines.cache_cli", "Show or remove the TensorRT engines built here"),
+    "cache": Entry(
+        "keyvid.engines.tensorrt.cache_cli", "Show or remove the TensorRT engines built here"
+    ),
     "score": Entry("keyvid.score.cli", "Score clips with known events (needs keyvid[score])"),
     "serve": Entry("keyvid.serve.cli", "Make clips over HTTP, with a page (needs keyvid[serve])"),
     "export": Entry("keyvid.export.cli", "Export the stages to ONNX (needs keyvid[export])"),

@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "bundle": ROOT / "keyvid" / "bundle",
-    "engines": ROOT / "engines",
-    "runtime": ROOT / "runtime",
+    "engines": ROOT / "keyvid" / "engines",
+    "runtime": ROOT / "keyvid" / "runtime",
     "score": ROOT / "keyvid" / "score",
     "serve": ROOT / "keyvid" / "serve",
-    "export": ROOT / "export",
+    "export": ROOT / "keyvid" / "export",
     "keyvid_ref": ROOT / "keyvid_ref",
     "bench": ROOT / "bench",
 }

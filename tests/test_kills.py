@@ -62,7 +62,7 @@ def check_picture(path: Path) -> None:
 
 INFER = f"""
 import sys
-from keyvid.runtime.cli import main
+from keyvid.runtime.jobs.cli import main
 sys.exit(main([{str(EXAMPLES / "hammer.png")!r}, {str(EXAMPLES / "hammer.wav")!r},
                "--steps", "1", "--threads", "1", "--plot", "plot.png"]))
 """

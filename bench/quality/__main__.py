@@ -18,7 +18,7 @@ from bench.quality.sheet import default_seeds, write_sheet
 from bench.quality.without import ABLATIONS
 from keyvid.command import CONTEXT, run_command
 from keyvid.errors import SettingsError
-from keyvid.runtime.outputs import check_output, write_atomic
+from keyvid.runtime.media.outputs import check_output, write_atomic
 from keyvid.runtime.pipeline import Pipeline
 from keyvid_ref.presets import PRESETS
 

@@ -9,9 +9,9 @@ from bench.quality.picture import psnr
 from keyvid.bundle.manifest import Bundle
 from keyvid.export import rounding
 from keyvid.export.source import Source
-from keyvid.runtime.picture import load_image
+from keyvid.runtime.media.picture import load_image
+from keyvid.runtime.media.sound import load_sound, to_mono
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.sound import load_sound, to_mono
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import PRESETS
 

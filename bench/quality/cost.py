@@ -9,7 +9,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.export.flops import count_graph_flops
 from keyvid.export.stages import STAGES, Variant
 from keyvid.export.verify import known_sample
-from keyvid.runtime.guidance import active_branches, guidance_rows
+from keyvid.runtime.diffusion.guidance import active_branches, guidance_rows
 from keyvid.sampling import DEFAULT_QUALITY, UNETS, Sampling, Settings, resolve
 from keyvid.score.report import Table
 from keyvid_ref.presets import Preset

@@ -6,7 +6,7 @@ import numpy as np
 
 from keyvid.errors import SettingsError
 from keyvid.score.film import Film
-from keyvid_ref import world
+from keyvid_ref.world import world
 
 SOUNDS = ("own", "silent", "swapped", "shifted")
 SHIFT_S = 0.25

@@ -21,9 +21,9 @@ import numpy as np
 from bench.quality.examples import Example, Task, make_example
 from bench.quality.recipes import Recipe
 from keyvid.errors import EngineError, MediaError, SettingsError
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.media.outputs import write_atomic
 from keyvid.sampling import parse_settings
-from keyvid_ref import world
+from keyvid_ref.world import world
 
 RECIPE_FILE = "made-with.json"
 

@@ -11,10 +11,10 @@ from bench.quality.cost import bundle_flops, clip_flops, format_calls
 from bench.quality.without import ABLATIONS
 from keyvid import Pipeline
 from keyvid.errors import SettingsError
-from keyvid.runtime.keyframes import parse_keyframes
-from keyvid.runtime.noise import check_seed
+from keyvid.runtime.diffusion.keyframes import parse_keyframes
+from keyvid.runtime.diffusion.noise import check_seed
 from keyvid.sampling import Quality, Sampling, parse_settings, resolve
-from keyvid_ref import world
+from keyvid_ref.world import world
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from bench.quality.picture import judge_picture, psnr
 from bench.quality.recipes import Recipe
 from bench.quality.report import format_run
 from bench.quality.results import ControlClip, JudgedClip, Run
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.media.outputs import write_atomic
 from keyvid.score.film import Film
 from keyvid.score.motion import motion_curve
 from keyvid.score.plot import MAX_PANELS, MotionPanel, draw_motion, motion_panel
 from keyvid.score.results import observe
-from keyvid_ref import world
+from keyvid_ref.world import world
 
 SCORES_FILE = "scores.json"
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bench.quality.examples import SPLITS, Task, make_example
 from bench.quality.generate import clip_file, read_frames
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.media.outputs import write_atomic
 from keyvid.score.film import Film
-from keyvid_ref import world
+from keyvid_ref.world import world
 
 _STRIDE = 3  # frames from one shown to the next
 _LABEL, _GAP, _MARGIN = 22, 4, 12

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from keyvid.runtime.conditioning import Conditions
-from keyvid.runtime.diffusion import Diffusion
-from keyvid.runtime.timeline import Window
+from keyvid.runtime.diffusion.conditioning import Conditions
+from keyvid.runtime.diffusion.diffusion import Diffusion
+from keyvid.runtime.diffusion.timeline import Window
 
 
 class _WithoutFrameIndex(Diffusion):

@@ -37,7 +37,7 @@ from bench.speed.variants import CASES, MODES, Bench
 from keyvid.bundle.manifest import Bundle
 from keyvid.command import run_command
 from keyvid.errors import SettingsError
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.media.outputs import write_atomic
 from keyvid_ref.presets import PRESETS
 
 _ENGINES = {"cuda": ("cuda", "cuda:plain", "tensorrt"), "cpu": ("openvino", "onnxruntime")}

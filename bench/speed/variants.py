@@ -26,7 +26,7 @@ from keyvid.sampling import Settings, Temporal, resolve
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import Preset
 from keyvid_ref.weights import Networks, random_network, random_networks
-from keyvid_ref.world_text import make_tokenizer
+from keyvid_ref.world.text import make_tokenizer
 
 CASES = ("generator", "interpolator", "vae_decoder", "clip")
 MODES = ("released", "autocast", "compiled")  # of PyTorch

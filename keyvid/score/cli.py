@@ -14,7 +14,7 @@ import click
 
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.errors import SettingsError
-from keyvid.runtime.outputs import check_output, write_atomic
+from keyvid.runtime.media.outputs import check_output, write_atomic
 
 _PATH = click.Path(path_type=Path)
 

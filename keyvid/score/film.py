@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from keyvid.errors import MediaError
-from keyvid.runtime.sources import decoder_message, shown
+from keyvid.runtime.media.sources import decoder_message, shown
 
 EVENTS = ("contact", "change")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")

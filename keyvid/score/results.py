@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keyvid.errors import MediaError
-from keyvid.runtime.sources import shown
+from keyvid.runtime.media.sources import shown
 from keyvid.score.agreement import TOLERANCES_MS, Agreement, TimedClip, agree, median_error_ms
 from keyvid.score.film import Film, list_videos, read_film
 from keyvid.score.motion import MEASURES, find_strikes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from keyvid.runtime.networks.stages import WINDOW
 from keyvid.runtime.progress import Forecast
-from keyvid.runtime.stages import WINDOW
 from keyvid.serve.order import Order
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -67,7 +67,7 @@ class Job:
         return self.state not in ("queued", "running")
 
     def report_progress(self, stage: str, done: int, total: int) -> None:
-        """A `keyvid.runtime.stages.Progress`.
+        """A `keyvid.runtime.networks.stages.Progress`.
 
         Raises:
             WorkStopped: nobody wants the clip any more, or it takes too long.

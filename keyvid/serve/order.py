@@ -10,11 +10,11 @@ from typing import IO, Any
 from PIL import Image
 
 from keyvid.errors import MediaError, SettingsError
-from keyvid.runtime.arguments import parse_time
+from keyvid.runtime.media.arguments import parse_time
+from keyvid.runtime.media.sound import sound_duration
+from keyvid.runtime.media.video import check_scale
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import FULL, Request
-from keyvid.runtime.sound import sound_duration
-from keyvid.runtime.video import check_scale
 from keyvid.sampling import Option, settings_from
 from keyvid.sampling import options as sampling_options
 from keyvid.serve.limits import Limits

@@ -22,7 +22,7 @@ from keyvid.serve.order import Order, parse_fields
 from keyvid.serve.upload import read_form
 from keyvid.serve.workshop import Workshop
 
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 _LOOK_EVERY_SECONDS = 0.2
 _MOST_VISITORS = 32  # whose clips wait or are made at a time; the workshop's line is shorter

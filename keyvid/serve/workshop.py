@@ -17,7 +17,7 @@ from anyio import CapacityLimiter, to_thread
 from keyvid.errors import KeyvidError
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.journal import Journal
-from keyvid.runtime.outputs import write_atomic
+from keyvid.runtime.media.outputs import write_atomic
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.plot import write_plot
 from keyvid.runtime.report import make_report

@@ -29,12 +29,12 @@ from keyvid import Pipeline
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import SettingsError
 from keyvid.export.stages import Variant
-from keyvid.runtime.diffusion import Diffusion
-from keyvid.runtime.timeline import Window
+from keyvid.runtime.diffusion.diffusion import Diffusion
+from keyvid.runtime.diffusion.timeline import Window
 from keyvid.sampling import Sampling, Settings, UNetSettings, resolve
 from keyvid.score.results import read_clips
-from keyvid_ref import world
 from keyvid_ref.presets import PRESETS
+from keyvid_ref.world import world
 
 ROOT = Path(__file__).parents[2]
 

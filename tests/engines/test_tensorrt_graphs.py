@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.plan_cache import PlanCache
-from keyvid.engines.plans import PlanOptions, PlanReport, build_plans
-from keyvid.engines.tensorrt_library import TENSORRT_RTX, make_logger
+from keyvid.engines.tensorrt.library import TENSORRT_RTX, make_logger
+from keyvid.engines.tensorrt.plan_cache import PlanCache
+from keyvid.engines.tensorrt.plans import PlanOptions, PlanReport, build_plans
 from keyvid.export.build import build_bundle
 from keyvid.export.inputs import open_source
 from keyvid.export.stages import STAGES

@@ -14,7 +14,7 @@ from keyvid.export.source import Source
 from keyvid.export.stages import STAGES
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import NETWORKS, random_weights
-from keyvid_ref.world_text import make_tokenizer
+from keyvid_ref.world.text import make_tokenizer
 
 POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
 _TINY = PRESETS["tiny"]

@@ -10,7 +10,7 @@ from keyvid_ref.keyframes import select_keyframes, uniform_keyframes
 from keyvid_ref.pipeline import ReferencePipeline, draw_windowed_noise, guide
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import random_networks
-from keyvid_ref.world_text import make_tokenizer
+from keyvid_ref.world.text import make_tokenizer
 
 _TINY = replace(PRESETS["tiny"], height=64, width=96)  # in small: nothing here looks at it
 _CHANNELS = _TINY.vae.latent_channels

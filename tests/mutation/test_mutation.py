@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from keyvid.bundle.manifest import MANIFEST
 from keyvid.errors import KeyvidError
-from keyvid.runtime import cli
+from keyvid.runtime.jobs import cli
 from keyvid.runtime.pipeline import Pipeline
 from tests.mutation.worker import BUNDLE
 from tests.runtime.conftest import write_hollow_bundle

@@ -23,10 +23,10 @@ from PIL import Image
 from keyvid.bundle.manifest import MANIFEST
 from keyvid.bundle.specs import FileSpec
 from keyvid.errors import KeyvidError
-from keyvid.runtime.picture import load_image
+from keyvid.runtime.media.picture import load_image
+from keyvid.runtime.media.sound import load_sound, read_sound, sound_duration, to_mono
+from keyvid.runtime.media.sources import silent_stderr
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.sound import load_sound, read_sound, sound_duration, to_mono
-from keyvid.runtime.sources import silent_stderr
 from tests.mutation.damage import damaged
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -20,7 +20,7 @@ from keyvid.bundle.specs import (
 )
 from keyvid.bundle.tokenizer import TOKENIZER
 from keyvid.runtime.clip import Clip
-from keyvid.runtime.sound import Sound
+from keyvid.runtime.media.sound import Sound
 from keyvid.sampling import Sampling
 
 SAMPLING = Sampling()

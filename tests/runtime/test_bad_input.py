@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from keyvid.runtime.cli import main
+from keyvid.runtime.jobs.cli import main
 
 Contents = Callable[[Path], dict[str, bytes | None]]
 
@@ -245,7 +245,8 @@ def test_full_disk_is_found_before_the_work(workplace: Path, contents: Contents)
     Path("picture.mp4").write_bytes(b"an older result")
     before = contents(workplace)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
-    code = f"{limit}; import sys; from keyvid.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = "import sys; from keyvid.runtime.jobs.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"{limit}; {run}"
     done = subprocess.run(
         [sys.executable, "-c", code, "picture.png", "sound.wav", "--bundle", "hollow"],
         capture_output=True,

@@ -9,8 +9,8 @@ import soundfile
 from PIL import Image
 
 from keyvid.errors import MediaError
-from keyvid.runtime.picture import load_image
-from keyvid.runtime.sound import load_sound, read_sound, to_mono
+from keyvid.runtime.media.picture import load_image
+from keyvid.runtime.media.sound import load_sound, read_sound, to_mono
 
 CASES = Path(__file__).parents[1] / "cases"
 CLICKS = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5]  # seconds at which the example's sound strikes

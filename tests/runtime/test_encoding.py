@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.encoding import decode, encode_first_frame
-from keyvid.runtime.noise import seeded
 
 SCALE = 0.5
 

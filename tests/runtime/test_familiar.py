@@ -8,7 +8,7 @@ import pytest
 
 from keyvid.bundle.specs import Familiar
 from keyvid.runtime import familiar
-from keyvid.runtime.stages import StageRunner
+from keyvid.runtime.networks.stages import StageRunner
 
 
 @pytest.fixture

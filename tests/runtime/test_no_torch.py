@@ -20,7 +20,7 @@ import keyvid.bundle, keyvid.engines, keyvid.runtime
 
 for package in (keyvid.bundle, keyvid.engines, keyvid.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        if module.name != "keyvid.runtime.jobs_ray":  # which says what to install
+        if module.name != "keyvid.runtime.jobs.ray_workers":  # which says what to install
             importlib.import_module(module.name)
 """
 

@@ -10,15 +10,15 @@ from tokenizers import Tokenizer
 from keyvid import Pipeline, Settings
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError, EngineError, MediaError, SettingsError
-from keyvid.runtime import stages
 from keyvid.runtime.journal import Journal
+from keyvid.runtime.networks import stages
 from keyvid.runtime.report import make_report
 from keyvid.runtime.request import Request
 from keyvid.sampling import UNetSettings, resolve
 from keyvid_ref.pipeline import ReferencePipeline
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import load_networks
-from keyvid_ref.world import TEST_SEEDS, make_clip
+from keyvid_ref.world.world import TEST_SEEDS, make_clip
 
 SEED = 11
 STAGES = [

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.plot import contact_sheet, draw_plot, write_plot
-from keyvid.runtime.sound import Sound
 
 SILENCE = Sound(np.zeros((32_000, 1), np.float32), 16_000)
 

@@ -12,10 +12,10 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.journal import Journal
+from keyvid.runtime.media.sound import Sound
+from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import Request
-from keyvid.runtime.sound import Sound
-from keyvid.runtime.stages import Progress
 from keyvid.sampling import resolve
 from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from keyvid.errors import EngineError
-from keyvid.runtime.picture import load_image
+from keyvid.runtime.media.picture import load_image
 from keyvid.serve.limits import Limits
 from tests.serve.conftest import EXAMPLES, StandIn
 

@@ -1,0 +1,278 @@
+"""An engine: one graph of a bundle made callable by a backend, and the choice of the backend."""
+
+import importlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keyvid.bundle.external_data import check_external_data, without_links
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import Form, GraphSpec, TensorSpec
+from keyvid.engines.backend import first_line
+from keyvid.errors import BundleError, EngineError, SettingsError
+
+# Engine name -> module with `probe` and `load`. "auto" takes the first that works: on a GPU those
+# that compute as the graph says, on a CPU float32, then bfloat16, which errs by some percent.
+ENGINES = {
+    "tensorrt": "keyvid.engines.tensorrt.engine",
+    "tensorrt-rtx": "keyvid.engines.tensorrt.engine",
+    "cuda": "keyvid.engines.cuda_engine",
+    "openvino": "keyvid.engines.openvino_engine",
+    "onnxruntime": "keyvid.engines.onnxruntime_engine",
+    "openvino-bf16": "keyvid.engines.openvino_engine",
+    "tensorrt-streaming": "keyvid.engines.tensorrt.engine",
+}
+# Engine name -> the form of graphs that is made for it.
+_FORMS: dict[str, Form] = {"cuda": "cuda"}
+AUTO = "auto"
+_DAMAGED_ADVICE = "; copy or export the bundle again, or take another --engine"
+# On a CPU with bfloat16 a clip of a large model takes minutes less with it.
+_BF16_FIRST_BYTES = 2**30
+
+log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """What a backend makes of a graph; its inputs are checked already."""
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Inputs and outputs by name, as the graph has them."""
+
+    def set_input(self, name: str, value: np.ndarray) -> None:
+        """Use `value`, C-contiguous and kept alive by the caller, in all runs until set again."""
+
+    def run(self) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, owned by the caller."""
+
+    def close(self) -> None:
+        """Free what the backend holds."""
+
+
+class Engine:
+    """A stage made callable: `engine(**inputs)` gives its outputs by name.
+
+    Attributes:
+        name: which engine it is, as in `ENGINES`.
+    """
+
+    def __init__(self, name: str, graph: GraphSpec, runner: Runner) -> None:
+        self.name = name
+        self._graph = graph
+        self._runner = runner
+        self._bound: dict[str, np.ndarray] = {}
+
+    def bind(self, **inputs: np.ndarray) -> None:
+        """Set inputs that stay the same in all later calls; they are copied once, here."""
+        for name, value in inputs.items():
+            self._bound[name] = np.array(self._checked(name, value))
+            self._runner.set_input(name, self._bound[name])
+
+    def unbind(self) -> None:
+        """Forget what was bound: as the engine was when it was opened."""
+        self._bound.clear()
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, for `inputs` and those that were bound.
+
+        Raises:
+            EngineError: an input is missing, unknown, bound already or of another dtype or shape;
+                or the backend failed.
+        """
+        given = {name: self._checked(name, value) for name, value in inputs.items()}
+        if twice := given.keys() & self._bound.keys():
+            raise EngineError(f"{self._graph.file}: input {min(twice)!r} is bound; bind it anew")
+        if missing := self._graph.inputs.keys() - given.keys() - self._bound.keys():
+            raise EngineError(
+                f"{self._graph.file}: input {min(missing)!r} is missing; "
+                f"it takes {', '.join(self._graph.inputs)}"
+            )
+        try:
+            for name, value in given.items():
+                self._runner.set_input(name, value)
+            return self._runner.run()
+        except Exception as error:  # backends raise what they like
+            raise EngineError(
+                f"{self._graph.file}: engine {self.name} failed: {first_line(error)}"
+            ) from error
+
+    def close(self) -> None:
+        """Free the graph and its weights; the engine cannot be called afterwards."""
+        self._bound.clear()
+        self._runner.close()
+
+    def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
+        spec = self._graph.inputs.get(name)
+        if spec is None:
+            raise EngineError(
+                f"{self._graph.file}: unknown input {name!r}; "
+                f"it takes {', '.join(self._graph.inputs)}"
+            )
+        found = TensorSpec.found(value.dtype.name, value.shape)
+        if found != spec:
+            raise EngineError(f"{self._graph.file}: input {name!r} is {found}, want {spec}")
+        return np.ascontiguousarray(value)
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """Whether an engine can be used here; `detail` is what it runs on, or why it cannot."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine that can be used here, and why it was taken."""
+
+    name: str
+    reason: str
+
+
+def probe_engine(name: str) -> EngineStatus:
+    """Whether the engine `name` of `ENGINES` can be used here; imports its backend."""
+    try:
+        return EngineStatus(name, True, _backend(name).probe(name))
+    except EngineError as error:
+        return EngineStatus(name, False, str(error))
+
+
+def choose_engine(name: str = AUTO, bundle: Bundle | None = None) -> EngineChoice:
+    """The engine of that name, or for "auto" the first of `ENGINES` that can be used here.
+
+    Args:
+        bundle: what it is for; "auto" prefers bfloat16 to float32 where that is large.
+    Raises:
+        EngineError: the engine is unknown or cannot be used, or for "auto" none can.
+    """
+    if name in ENGINES:
+        status = probe_engine(name)
+        if not status.available:
+            raise EngineError(f"engine {name} cannot be used: {status.detail}")
+        return EngineChoice(name, f"asked for; {status.detail}")
+    if name != AUTO:
+        raise EngineError(f"unknown engine {name!r}; valid are {', '.join((AUTO, *ENGINES))}")
+    passed_over: list[str] = []
+    for candidate in _preferred(bundle):
+        status = probe_engine(candidate)
+        if status.available:
+            reason = "; ".join(["first that works here", status.detail, *passed_over])
+            return EngineChoice(candidate, reason)
+        why, *_ = status.detail.split(";")  # what to do about it, keyvid-doctor says
+        passed_over.append(f"not {candidate}: {why}")
+    raise EngineError(f"no engine can be used: {'; '.join(passed_over)}")
+
+
+def _preferred(bundle: Bundle | None) -> list[str]:
+    """`ENGINES` in the order in which "auto" tries them."""
+    names = [*ENGINES]
+    if bundle and sum(file.bytes for file in bundle.files.values()) >= _BF16_FIRST_BYTES:
+        names.remove("openvino-bf16")
+        names.insert(names.index("openvino"), "openvino-bf16")
+    return names
+
+
+def open_engine(
+    bundle: Bundle,
+    stage: str,
+    *,
+    engine: str = AUTO,
+    branches: int | None = None,
+    temporal: str | None = None,
+    form: Form | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """The stage of `bundle` made callable.
+
+    Args:
+        engine: "auto" or a name in `ENGINES`.
+        branches, temporal: which graph of the stage, where it has several.
+        form: of the graph; None for the one that is made for the engine, or plain if there is none.
+        threads: as for `open_graph`.
+
+    Raises:
+        BundleError: there is no such graph; and as `open_graph`.
+        EngineError: the engine cannot be used, or cannot load the graph.
+    """
+    name = choose_engine(engine, bundle).name
+    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=form or form_for(name))
+    return open_graph(bundle, stage, graph, name, threads)
+
+
+def open_graph(
+    bundle: Bundle, stage: str, graph: GraphSpec, name: str, threads: int | None = None
+) -> Engine:
+    """A graph of a stage of `bundle` made callable by an engine that can be used here.
+
+    Args:
+        name: of `ENGINES`; see `choose_engine`.
+        threads: CPU threads of a call, None for the backend's own choice.
+
+    Raises:
+        BundleError: the graph reads files that it should not, or its tensors are not those of
+            `bundle.json`.
+        EngineError: the engine cannot load the graph.
+    """
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads {threads}: want at least 1")
+    if graph.form == "plain" != form_for(name):
+        log.warning(
+            "%s: a graph for all engines, which %s runs slower than its own; "
+            "keyvid-export --for %s makes those",
+            graph.file,
+            name,
+            form_for(name),
+        )
+    check_external_data(bundle, graph.file)
+    path = bundle.path.resolve() / graph.file
+    try:
+        with without_links(path) as plain:
+            runner = _backend(name).load(name, plain, threads)
+        found = runner.tensors()
+    except BundleError:
+        raise
+    except Exception as error:  # backends raise what they like
+        advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
+        reason = f"{first_line(error)}{advice}"
+        raise EngineError(f"{path}: engine {name} cannot load it: {reason}") from error
+    try:
+        _check_tensors(found, graph, f"{path}: {stage}")
+    except BundleError:
+        runner.close()
+        raise
+    return Engine(name, graph, runner)
+
+
+def form_for(engine: str) -> Form:
+    """The form of graphs that the engine of that name takes where a bundle has it."""
+    return _FORMS.get(engine, "plain")
+
+
+def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:
+    stated = graph.inputs | graph.outputs
+    for name in sorted(found.keys() | stated.keys()):
+        if found.get(name) != stated.get(name):
+            raise BundleError(
+                f"{where} tensor {name!r} is {found.get(name)}, bundle.json says "
+                f"{stated.get(name)}; export it again with keyvid-export"
+            )
+
+
+class _Backend(Protocol):
+    """A module that `ENGINES` names."""
+
+    def probe(self, name: str) -> str:
+        """Version and device in words; an EngineError says why the engine cannot be used."""
+
+    def load(self, name: str, path: Path, threads: int | None) -> Runner:
+        """The ONNX graph at the absolute `path`, compiled."""
+
+
+def _backend(name: str) -> _Backend:
+    module: Any = importlib.import_module(ENGINES[name])
+    backend: _Backend = module
+    return backend

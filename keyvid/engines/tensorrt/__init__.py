@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT for RTX: plans built, kept and run."""

@@ -1,0 +1,122 @@
+"""`keyvid-cache`: TensorRT plans, built before they are needed, listed, trusted and removed.
+
+The cache is imported when it is looked at: its locks exist on POSIX systems only, and the command
+is to say so itself elsewhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keyvid.command import CONTEXT, common_options, run_command, say
+from keyvid.engines.tensorrt.plan_options import plan_options
+
+if TYPE_CHECKING:
+    from keyvid.engines.tensorrt.plan_cache import Entry
+
+_FOLDER = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the cache [default: the user's, as ~/.cache/keyvid/plans]",
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `keyvid-cache` and give its exit code, see `run_command`."""
+    return run_command(_cache, "keyvid-cache", args)
+
+
+@click.group(context_settings=CONTEXT, no_args_is_help=False)
+@common_options
+def _cache() -> None:
+    """Build, show, trust or remove TensorRT plans, which are graphs compiled for GPUs.
+
+    A plan that is needed and not there is built when its graph is opened.
+    """
+
+
+@_cache.command("build")
+@click.argument("bundle", default="tiny")
+@click.option(
+    "--engine",
+    default="tensorrt-rtx",
+    show_default=True,
+    help="tensorrt and tensorrt-streaming build on the GPU, for that; tensorrt-rtx anywhere",
+)
+@click.option("--stage", "stages", multiple=True, help="Stage, repeatable [default: all]")
+@plan_options
+def _build(
+    bundle: str,
+    engine: str,
+    stages: tuple[str, ...],
+    target: str | None,
+    max_memory: int | None,
+    with_plans: bool,
+) -> None:
+    """Build the plans of BUNDLE, each in a process of its own; those that are there stay."""
+    from keyvid.bundle.manifest import Bundle
+    from keyvid.engines.tensorrt.bundled_plans import check_place
+    from keyvid.engines.tensorrt.plans import PlanOptions, build_plans, format_plans
+
+    options = PlanOptions.parse(engine, target, max_memory, with_plans)
+    if with_plans:
+        check_place(bundle)
+    loaded = Bundle.load(bundle)
+    chosen = stages or tuple(loaded.stages)
+    click.echo(format_plans(list(build_plans(loaded, options, chosen, say))))
+
+
+@_cache.command("trust")
+@click.argument("bundle")
+def _trust(bundle: str) -> None:
+    """Trust the plans that lie in BUNDLE, which you or someone you know built elsewhere.
+
+    A plan is native code: it can do all that you can do.
+    """
+    from keyvid.bundle.manifest import Bundle
+    from keyvid.engines.tensorrt.bundled_plans import trust_plans
+    from keyvid.engines.tensorrt.plan_cache import PlanCache
+
+    loaded = Bundle.load(bundle)
+    trust_plans(loaded, PlanCache())
+    for name, plan in (loaded.plans or {}).items():
+        click.echo(f"{name}  {plan.get('kind')} {plan.get('version')} for {plan.get('targets')}")
+
+
+@_cache.command("list")
+@_FOLDER
+def _list(folder: Path | None) -> None:
+    """List what is kept, a line each."""
+    from keyvid.engines.tensorrt.plan_cache import PlanCache, default_folder
+
+    folder = folder or default_folder()
+    rows = list(PlanCache(folder).entries()) if folder.exists() else []
+    for key, entry in rows:
+        click.echo(f"{key[:12]}  {_describe(entry)}")
+    total = sum(entry.bytes for _, entry in rows if entry)
+    click.echo(f"{len(rows)} in {folder}, {total / 1e6:.1f} MB", err=True)
+
+
+@_cache.command("clear")
+@_FOLDER
+def _clear(folder: Path | None) -> None:
+    """Remove all that is kept."""
+    from keyvid.engines.tensorrt.plan_cache import PlanCache, default_folder
+
+    folder = folder or default_folder()
+    removed = PlanCache(folder).clear() if folder.exists() else 0
+    click.echo(f"{removed} removed from {folder}", err=True)
+
+
+def _describe(entry: "Entry | None") -> str:
+    if entry is None:
+        return "damaged: it will be built again when it is needed"
+    known = entry.ingredients
+    what = known.get("file", "")
+    made = f"{known['kind']} {known['version']}" if "version" in known else known.get("kind", "")
+    place = known.get("targets") or known.get("gpu", "")
+    build = f", built in {entry.record['seconds']:.0f} s" if "seconds" in entry.record else ""
+    facts = ", ".join(filter(None, [made, place]))
+    return f"{entry.created}  {entry.bytes / 1e6:8.1f} MB  {what}  {facts}{build}"

@@ -1,0 +1,173 @@
+"""`keyvid-export`: the stages of a preset as a bundle of ONNX graphs.
+
+Torch is imported when something is exported, so that `--help` comes at once.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import Form, Precision
+from keyvid.command import CONTEXT, common_options, run_command
+from keyvid.engines.tensorrt.plan_options import plan_options
+from keyvid.errors import SettingsError
+from keyvid.sizes import format_size
+
+if TYPE_CHECKING:
+    from keyvid.export.build import StageReport
+
+_HALF_LEGEND = (
+    "rounding: error if each result is rounded to float16; largest value, and in which module, and "
+    "largest sum of\nsquares behind a variance: in float32 on real inputs, float16 ends at 65504; "
+    "islands: normalisations +\nother modules in float32"
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `keyvid-export` and give its exit code, see `run_command`."""
+    return run_command(_export, "keyvid-export", args)
+
+
+_RELEASED = {
+    "generator": "Released checkpoint of the keyframe generator and the encoders",
+    "interpolator": "Released checkpoint of the motion interpolator",
+    "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
+    "localizer": "Released checkpoint of the localizer",
+    "tokenizer": "tokenizer.json of CLIP",
+}
+
+
+def _released_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, text in reversed(_RELEASED.items()):
+        command = click.option(f"--{name}", type=click.Path(path_type=Path), help=text)(command)
+    return command
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
+@click.option("--preset", default="tiny", show_default=True, help="Size of the model")
+@click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
+@_released_options
+@click.option("--from-hub", is_flag=True, help="Download released files that are not given")
+@click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="What the graphs compute in; inputs and outputs are float32",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle to write [default: ./PRESET-bundle]",
+)
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
+)
+@click.option(
+    "--for",
+    "families",
+    multiple=True,
+    type=click.Choice(["cuda"]),
+    help="Graphs for a family of engines besides those for all",
+)
+@click.option(
+    "--engine", help="Build its plans as well: tensorrt-rtx, tensorrt or tensorrt-streaming"
+)
+@plan_options
+@common_options
+def _export(
+    stages: tuple[str, ...],
+    preset: str,
+    weights: str | None,
+    from_hub: bool,
+    random_weights: int | None,
+    precision: Precision,
+    out: Path | None,
+    verify: bool,
+    families: tuple[Form, ...],
+    engine: str | None,
+    target: str | None,
+    max_memory: int | None,
+    with_plans: bool,
+    **released: Path | None,
+) -> None:
+    """Export stages to ONNX and verify each graph against the reference.
+
+    A bundle that is already at --out keeps the stages that are not exported; after a failure it is
+    as it was. For the plans of a bundle that is there, see keyvid-cache build.
+    """
+    from keyvid.engines.tensorrt.plans import PlanOptions, build_plans, format_plans
+
+    plans = None
+    if engine:  # before an export that would be in vain
+        plans = PlanOptions.parse(engine, target, max_memory, with_plans)
+    elif target or max_memory or with_plans:
+        raise SettingsError("--target, --max-memory and --with-plans go with --engine tensorrt-rtx")
+    try:
+        from keyvid.export.build import build_bundle
+        from keyvid.export.inputs import open_source
+        from keyvid.export.stages import STAGES
+        from keyvid_ref.presets import PRESETS
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{error.name} is not installed; run pip install 'keyvid[export]'"
+        ) from error
+    for name in ("torch.onnx", "onnxscript"):  # of torchvision, of splits that stay
+        logging.getLogger(name).setLevel(logging.ERROR)
+    _check_names("stage", stages, STAGES)
+    _check_names("preset", [preset], PRESETS)
+    chosen = [name for name in STAGES if name in stages or not stages]
+    out = out or Path(f"{preset}-bundle")
+    given = {name: path for name, path in released.items() if path}
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    source = open_source(PRESETS[preset], chosen, weights, random_weights, given, from_hub)
+    reports = build_bundle(
+        source,
+        out,
+        chosen,
+        precision=precision,
+        families=tuple(dict.fromkeys(families)),
+        verify=verify,
+        progress=progress,
+    )
+    click.echo(format_table(reports))
+    if plans:
+        click.echo(format_plans(list(build_plans(Bundle.load(out), plans, chosen, progress))))
+    click.echo(out)
+
+
+def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> None:
+    for name in names:
+        if name not in valid:
+            raise SettingsError(f"unknown {kind} {name!r}; valid: {', '.join(valid)}")
+
+
+def format_table(reports: "Sequence[StageReport]") -> str:
+    """A line per stage: size of graphs and weights, time, error against the reference.
+
+    For half precision also the error of rounding, ranges, and what is in float32.
+    """
+    is_half = any(report.spec.half for report in reports)
+    lines = [f"{'stage':<14} {'size':>10} {'time':>8} {'error':>13}"]
+    if is_half:
+        lines[0] += f" {'rounding':>9} {'largest':>8} {'squares':>8} {'islands':>8}  in"
+    for report in reports:
+        error = "not verified" if report.spec.error is None else f"{report.spec.error:.1e}"
+        size, seconds = format_size(report.bytes), f"{report.seconds:.1f} s"
+        line = f"{report.name:<14} {size:>10} {seconds:>8} {error:>13}"
+        if half := report.spec.half:
+            rounding = "-" if half.rounding is None else f"{half.rounding:.1e}"
+            islands = f"{half.norms}+{len(half.islands)}"
+            line += f" {rounding:>9} {half.largest:>8.1f} {half.norm_squares:>8.0f} {islands:>8}"
+            line += f"  {half.module}"
+        lines.append(line)
+    return "\n".join([*lines, *([_HALF_LEGEND] if is_half else [])])

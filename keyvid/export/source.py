@@ -1,0 +1,241 @@
+"""What is exported: the weights of a preset and its tokenizer, wherever they come from."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from keyvid.bundle.files import known_sha256
+from keyvid.bundle.manifest import MANIFEST, Bundle, find_bundle
+from keyvid.bundle.specs import FileSpec, WeightsKind
+from keyvid.errors import BundleError, SettingsError
+from keyvid.export.stages import STAGES
+from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
+from keyvid_ref.presets import Preset
+from keyvid_ref.tensor_file import write_tensors
+from keyvid_ref.weights import NETWORKS, Networks, load_networks, random_weights, read_weights
+from keyvid_ref.world.text import make_tokenizer
+
+TOKENIZER = "tokenizer.json"
+_PAD = 0  # CLIP's text encoder was trained with zeros after the end of a text
+
+
+class Origin(Protocol):
+    """A kind of place that networks come from; each is read only when it is asked for.
+
+    Attributes:
+        preset: whose networks they are.
+        weights: how they came to be.
+        inputs: the files that are read, by a name for each.
+        made_from: what an input that is a bundle was made from.
+        seed: of random weights, else None.
+    """
+
+    @property
+    def preset(self) -> Preset: ...
+    @property
+    def weights(self) -> WeightsKind: ...
+    @property
+    def inputs(self) -> Mapping[str, Path]: ...
+    @property
+    def made_from(self) -> Mapping[str, FileSpec]: ...
+    @property
+    def seed(self) -> int | None: ...
+
+    def needs(self, part: str) -> Collection[str]:
+        """Names of the inputs that a network, or the TOKENIZER, is read from."""
+
+    def read(self, network: str) -> Mapping[str, Tensor]:
+        """Weights of a network; a ValueError says what is wrong with an input."""
+
+    def read_tokenizer(self) -> Tokenizer:
+        """The tokenizer; raises what the tokenizers library raises."""
+
+
+@dataclass(frozen=True)
+class FolderOrigin:
+    """A folder with a safetensors file per network and a tokenizer, which may be a bundle."""
+
+    preset: Preset
+    inputs: Mapping[str, Path]
+    weights: WeightsKind = "trained"
+    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+    seed: None = None
+
+    def needs(self, part: str) -> Collection[str]:
+        return (part,)
+
+    def read(self, network: str) -> Mapping[str, Tensor]:
+        return read_weights(self.inputs[network], self.preset)
+
+    def read_tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.inputs[TOKENIZER]))
+
+
+@dataclass(frozen=True)
+class ReleasedOrigin:
+    """Released checkpoints as for `read_checkpoints`, and "tokenizer", CLIP's `tokenizer.json`."""
+
+    preset: Preset
+    inputs: Mapping[str, Path]
+    weights: WeightsKind = "trained"
+    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+    seed: None = None
+
+    def needs(self, part: str) -> Collection[str]:
+        return ("tokenizer",) if part == TOKENIZER else checkpoints_of(part, self.inputs)
+
+    def read(self, network: str) -> Mapping[str, Tensor]:
+        if network == "interpolator":
+            warn_of_copies(self.inputs)
+        return read_checkpoints(self.preset, network, self.inputs)
+
+    def read_tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.inputs["tokenizer"]))
+        length, pad = self.preset.clip_text.context_length, tokenizer.id_to_token(_PAD)
+        tokenizer.enable_truncation(length)
+        tokenizer.enable_padding(length=length, pad_id=_PAD, pad_token=pad)
+        return tokenizer
+
+
+@dataclass(frozen=True)
+class RandomOrigin:
+    """Random float32 weights, as the released ones are, and a tokenizer that fits."""
+
+    preset: Preset
+    seed: int
+    weights: WeightsKind = "random"
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+
+    def needs(self, part: str) -> Collection[str]:
+        return ()
+
+    def read(self, network: str) -> Mapping[str, Tensor]:
+        return random_weights(self.preset, network, self.seed)
+
+    def read_tokenizer(self) -> Tokenizer:
+        text = self.preset.clip_text
+        return make_tokenizer(text.vocab_size, text.context_length)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The networks of a preset and its tokenizer, from the place `origin`."""
+
+    origin: Origin
+
+    @property
+    def preset(self) -> Preset:
+        """The preset whose networks they are."""
+        return self.origin.preset
+
+    @classmethod
+    def open(cls, preset: Preset, folder: str) -> "Source":
+        """The weights in a folder, which may be a bundle, or in the packaged bundle of that name.
+
+        Raises:
+            BundleError: there is no such folder, or it is a damaged bundle.
+        """
+        path = find_bundle(folder)
+        inputs = {name: path / f"{name}.safetensors" for name in NETWORKS}
+        inputs[TOKENIZER] = path / TOKENIZER
+        if not (path / MANIFEST).exists():
+            return cls(FolderOrigin(preset, inputs))
+        bundle = Bundle.load(folder)
+        return cls(FolderOrigin(preset, inputs, bundle.weights, bundle.sources or {}))
+
+    @classmethod
+    def random(cls, preset: Preset, seed: int) -> "Source":
+        """Random weights."""
+        return cls(RandomOrigin(preset, seed))
+
+    @classmethod
+    def released(cls, preset: Preset, inputs: Mapping[str, Path]) -> "Source":
+        """The weights in released checkpoints; `inputs` as in `ReleasedOrigin`."""
+        return cls(ReleasedOrigin(preset, inputs))
+
+    def needed(self, stages: Iterable[str]) -> dict[str, str]:
+        """Names of the inputs that `stages` are read from, each with a stage that needs it."""
+        return {
+            key: stage
+            for stage in stages
+            for name in parts(stage)
+            for key in self.origin.needs(name)
+        }
+
+    def check(self, stages: Iterable[str]) -> None:
+        """Refuse to export stages for which an input is missing.
+
+        Raises:
+            SettingsError: it was not given.
+            BundleError: there is no such file.
+        """
+        inputs = self.origin.inputs
+        for name, stage in self.needed(stages).items():
+            if name not in inputs:
+                raise SettingsError(
+                    f"{stage}: needs --{name} FILE; give it, or choose other stages with --stage"
+                )
+            if not inputs[name].is_file():
+                raise BundleError(
+                    f"{inputs[name]}: no such file; it is needed for {stage}, name another"
+                )
+
+    def checksums(self, stages: Iterable[str]) -> dict[str, FileSpec]:
+        """Size and sha256 of each input that `stages` are read from."""
+        paths = {name: self.origin.inputs[name] for name in self.needed(stages)}
+        return {n: FileSpec(p.stat().st_size, known_sha256(p)) for n, p in paths.items()}
+
+    def write(self, name: str, folder: Path, *, half: bool = False) -> None:
+        """Write the weights of a network into `folder`, in float16 if `half`, or the TOKENIZER.
+
+        Raises:
+            BundleError: an input is damaged or of another preset.
+        """
+        if name == TOKENIZER:
+            self._tokenizer().save(str(folder / TOKENIZER))
+            return
+        try:
+            write_tensors(folder / f"{name}.safetensors", self.origin.read(name), half=half)
+        except ValueError as error:
+            raise BundleError(str(error)) from error
+
+    def load(self) -> tuple[Networks, Tokenizer]:
+        """All reference networks and the tokenizer.
+
+        Raises:
+            BundleError: an input is missing, damaged or of another preset.
+        """
+        self.check(STAGES)
+        with TemporaryDirectory() as folder:
+            for name in NETWORKS:
+                self.write(name, Path(folder))
+            return load_networks(Path(folder), self.preset), self._tokenizer()
+
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer, if it gives what the text encoder takes."""
+        text = self.preset.clip_text
+        paths = [self.origin.inputs[name] for name in self.origin.needs(TOKENIZER)]
+        where = paths[0] if paths else TOKENIZER
+        try:
+            tokenizer = self.origin.read_tokenizer()
+            length = len(tokenizer.encode("").ids)
+        except Exception as error:  # tokenizers raises nothing more special
+            raise BundleError(f"{where}: not a tokenizer: {error}; download it again") from error
+        if length != text.context_length or tokenizer.get_vocab_size() > text.vocab_size:
+            raise BundleError(
+                f"{where}: gives {length} of {tokenizer.get_vocab_size()} tokens, "
+                f"the text encoder takes {text.context_length} of {text.vocab_size}; name another"
+            )
+        return tokenizer
+
+
+def parts(stage: str) -> tuple[str, ...]:
+    """What a stage is made of: the name of its network, and TOKENIZER if it reads that."""
+    network = STAGES[stage].weights
+    return (network, TOKENIZER) if stage == "text_encoder" else (network,)

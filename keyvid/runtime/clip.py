@@ -1,0 +1,51 @@
+"""A clip: what a pipeline gives."""
+
+from dataclasses import dataclass, field
+from os import PathLike
+
+import numpy as np
+
+from keyvid.runtime.media.sound import Sound
+from keyvid.runtime.media.video import Enlargement, write_video
+from keyvid.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video with its sound, and how it came about.
+
+    Attributes:
+        frames: (F, H, W, 3) uint8 RGB.
+        fps: frames per second.
+        sound: what was given, as long as the frames, at its own rate and with its own channels.
+        keyframes: (K,) int64 frames that were generated first.
+        motion: (F,) float32 motion that the sound calls for, as the localizer scores it.
+        timings: seconds per stage, loading included.
+        batches: most guidance branches per network call, by U-Net.
+        bundle, engine, prompt, seed, settings: what it was made with.
+        calls: how often each graph has run, by its file.
+    """
+
+    frames: np.ndarray
+    fps: int
+    sound: Sound
+    keyframes: np.ndarray
+    motion: np.ndarray
+    timings: dict[str, float]
+    batches: dict[str, int]
+    bundle: str
+    engine: str
+    prompt: str
+    seed: int
+    settings: Sampling
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def save(
+        self,
+        path: str | PathLike[str],
+        *,
+        scale: int = 1,
+        enlargement: Enlargement = "lanczos",
+    ) -> None:
+        """Write the clip as the kind of file that its name asks for, see `write_video`."""
+        write_video(path, self.frames, self.fps, self.sound, scale=scale, enlargement=enlargement)

@@ -1,0 +1,1 @@
+"""Diffusion: schedules, guidance, noise and windows, on NumPy."""

@@ -1,0 +1,47 @@
+"""A word where a model is asked for what it was not trained on."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from keyvid.runtime.encoding import decode
+from keyvid.runtime.networks.stages import StageRunner
+
+log = logging.getLogger(__name__)
+
+
+def say_what_is_foreign(
+    stages: StageRunner, picture: np.ndarray, latent: np.ndarray, prompt: str
+) -> None:
+    """Warn of a prompt or a picture that the bundle's model does not know, if it knows little.
+
+    A picture is foreign where the autoencoder cannot keep it: what it was trained on it can.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        latent: (1, C, h, w) of the picture.
+    """
+    familiar = stages.bundle.familiar
+    if not familiar:
+        return
+    known = ", ".join(familiar.prompts)
+    if prompt and not set(prompt.lower().split()) & set(familiar.prompts):
+        log.warning(
+            "prompt %r: the model %s knows %s alone", prompt[:40], stages.bundle.name, known
+        )
+    if _kept_db(stages, picture, latent) < familiar.picture_psnr_db:
+        log.warning(
+            "the picture is unlike those that the model %s was trained on (drawings of %s); "
+            "the clip will not be good",
+            stages.bundle.name,
+            known,
+        )
+
+
+def _kept_db(stages: StageRunner, picture: np.ndarray, latent: np.ndarray) -> float:
+    """PSNR of the picture after the autoencoder, dB."""
+    quiet = replace(stages, progress=None)  # the decoder's turn in the clip comes later
+    (kept,) = decode(quiet, latent[:, :, np.newaxis])
+    error = np.mean((kept.astype(np.float64) - picture) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))

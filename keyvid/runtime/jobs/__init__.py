@@ -1,0 +1,1 @@
+"""Jobs: one clip or many, and the files that come of them."""

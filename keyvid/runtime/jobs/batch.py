@@ -1,0 +1,186 @@
+"""Many jobs, one after the other, each with a line about what came of it."""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from keyvid.command import error_line, say
+from keyvid.errors import KeyvidError, MediaError
+from keyvid.runtime.jobs.job import check_results, is_interrupted, make_clip, tell_result
+from keyvid.runtime.jobs.job_file import Entry
+from keyvid.runtime.media.sources import shown
+from keyvid.runtime.networks.stages import Progress
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.runtime.progress import ProgressDisplay, duration_text
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        seconds: that it took.
+        error: why there is no clip, in one line; "" where there is one.
+    """
+
+    entry: Entry
+    seconds: float
+    error: str = ""
+
+
+class Results:
+    """The results file of a job file, a line for each job that ended; the last one of a job counts.
+
+    Only one process at a time has it, within a `with` block.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> "Results":
+        try:
+            self._file = open(self.path, "a+b")  # closed in __exit__
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.seek(0)
+            content = self._file.read()
+            if content and not content.endswith(b"\n"):  # whoever wrote it was killed
+                self._write(b"\n")
+        except BlockingIOError:
+            self._file.close()
+            raise MediaError(
+                f"{shown(self.path)}: another process works on these jobs; wait for it"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._made = _keys_of_clips(content)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def has(self, entry: Entry) -> bool:
+        """Whether a job was done, and its files are there."""
+        return entry.key in self._made and all(map(os.path.exists, entry.job.results))
+
+    def add(self, outcome: Outcome) -> None:
+        """Write a line.
+
+        Raises:
+            MediaError: the file cannot be written.
+        """
+        entry, error = outcome.entry, outcome.error
+        came = {"error": error} if error else {"seconds": round(outcome.seconds, 2)}
+        row = {"output": entry.name, **came, "line": entry.line, "job": entry.key}
+        try:
+            self._write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+    def _unwritable(self, error: OSError) -> MediaError:
+        return MediaError(f"{shown(self.path)}: cannot be written: {error.strerror or error}")
+
+
+def _keys_of_clips(content: bytes) -> set[str]:
+    """The jobs of whose lines in a results file the last one tells of a clip."""
+    made = {}
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+            made[row["job"]] = "error" not in row
+        except (ValueError, LookupError, TypeError):
+            continue  # a line that was cut off
+    return {key for key, is_made in made.items() if is_made}
+
+
+def run_jobs(
+    path: Path, entries: list[Entry], work: Callable[[list[Entry]], Iterable[Outcome]]
+) -> None:
+    """Do what is missing of the jobs of the file `path`, and say what came of each.
+
+    Args:
+        work: gives the outcomes of jobs as they come.
+    Raises:
+        KeyvidError: the work could not begin or go on, or some jobs failed.
+    """
+    total = len(entries)
+    with Results(path.with_suffix(".results.jsonl")) as results:
+        missing = [entry for entry in entries if not results.has(entry)]
+        num_made, num_failed = total - len(missing), 0
+        if num_made and missing:
+            say(f"{shown(path)}: {num_made} of {total} clips are there")
+        start = perf_counter()
+        try:
+            for number, outcome in enumerate(work(missing), 1):
+                results.add(outcome)
+                num_failed += bool(outcome.error)
+                num_made += not outcome.error
+                pace = (perf_counter() - start) / number
+                _tell(outcome, number, len(missing), pace)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"{num_made} of {total} clips are there, the same command makes the rest")
+            raise
+    if num_failed:
+        raise KeyvidError(
+            f"{num_failed} of {total} jobs failed, see {shown(results.path)}; the same command "
+            "tries them again"
+        )
+    took = duration_text(perf_counter() - start)
+    made = f"{len(missing)} of them made in {took}" if missing else "all were there"
+    say(f"{shown(path)}: {total} clips, {made}")
+
+
+def run_here(loading: dict[str, Any], entries: list[Entry]) -> Iterator[Outcome]:
+    """The jobs in this process, whose networks stay open.
+
+    Args:
+        loading: arguments of `Pipeline.load`.
+    """
+    if not entries:
+        return
+    with Pipeline.load(**loading) as pipeline:
+        num_stages = len(pipeline.bundle.stages)
+        for number, entry in enumerate(entries, 1):
+            title = f"clip {number} of {len(entries)}"
+            with ProgressDisplay(num_stages, title=title) as progress:
+                outcome = run_entry(entry, pipeline, progress)
+            yield outcome
+
+
+def run_entry(entry: Entry, pipeline: Pipeline, progress: Progress | None = None) -> Outcome:
+    """Make one clip; what goes wrong is told in the outcome."""
+    start, error = perf_counter(), ""
+    try:
+        check_results(entry.job)
+        make_clip(entry.job, pipeline, progress, resume=is_interrupted(entry.job))
+    except Exception as failure:
+        error = error_line(failure)
+        log.info("%s failed", entry.name, exc_info=not isinstance(failure, KeyvidError))
+    return Outcome(entry, perf_counter() - start, error)
+
+
+def _tell(outcome: Outcome, number: int, total: int, pace: float) -> None:
+    """A line for people: what came of a job, which one it is, and how long the rest takes.
+
+    Args:
+        pace: seconds a job.
+    """
+    left = f", {duration_text(pace * (total - number))} left" if number < total else ""
+    entry = outcome.entry
+    if outcome.error:
+        came = f"failed: {outcome.error}"
+    else:
+        came = f"in {duration_text(outcome.seconds)}"
+        tell_result(entry.job.output)
+    say(f"{number} of {total}{left}: {entry.name} {came}")

@@ -1,0 +1,1 @@
+"""Media: pictures, sounds and clips as files and arrays."""

@@ -1,0 +1,183 @@
+"""Sounds in: the wanted part of any sound, as it is and as a network hears it."""
+
+import logging
+import math
+import os
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from keyvid.errors import MediaError
+from keyvid.runtime.media import sound_av, sound_libsndfile
+from keyvid.runtime.media.arguments import parse_time
+from keyvid.runtime.media.sound_timeline import (
+    MOST_CHANNELS,
+    Excerpt,
+    check_format,
+    resample,
+)
+from keyvid.runtime.media.sources import open_source
+
+AudioSource = str | os.PathLike[str] | IO[bytes] | tuple[Any, float]
+
+_SILENCE = 1e-4  # of full scale: nothing that 16 bits could tell from noise
+_LOUDEST = 100.0  # times full scale: beyond it the samples are integers in disguise
+_CANCELLED = 0.1  # of a channel: what a mix of channels that say the same cannot fall to
+
+log = logging.getLogger(__name__)
+
+
+class Sound(NamedTuple):
+    """A sound as it was given: (n, channels) float32, and its samples per second."""
+
+    samples: npt.NDArray[np.float32]
+    rate: int
+
+
+def load_sound(source: AudioSource, seconds: float, start: float = 0.0) -> Sound:
+    """A part of a sound, padded with silence where it ends earlier.
+
+    Args:
+        source: a file that libsndfile or FFmpeg decodes (also a video) by its name, "-" for
+            standard input, an open file, or samples and their rate. Samples are floats of -1 to 1,
+            (n,), (n, channels) or (channels, n), of anything that NumPy takes as an array.
+        seconds: wanted length.
+        start: seconds on the file's clock, which begins with its sound or its picture, whichever
+            is first.
+    Raises:
+        MediaError: what is wrong with the sound.
+        SettingsError: `start` is not a time.
+    """
+    start = parse_time(start)
+    name, excerpt = _read(source, seconds, start)
+    _check_excerpt(name, excerpt, start)
+    _say_what_is_used(name, excerpt, seconds, start)
+    missing = math.ceil(seconds * excerpt.rate) - len(excerpt.samples)
+    return Sound(np.pad(excerpt.samples, ((0, max(missing, 0)), (0, 0))), excerpt.rate)
+
+
+def read_sound(source: AudioSource, seconds: float | None = None, start: float = 0.0) -> Excerpt:
+    """A part of a sound as long as the sound has it; only the part is decoded and held in memory.
+
+    Parts of one sound have the same rate and channels, and follow each other without a seam in
+    formats without loss.
+
+    Args:
+        seconds: wanted length, None for all that follows.
+    Raises:
+        MediaError, SettingsError: as `load_sound`; also where nothing is left at `start`.
+    """
+    start = parse_time(start)
+    name, excerpt = _read(source, seconds, start)
+    _check_excerpt(name, excerpt, start)
+    return excerpt
+
+
+def sound_duration(source: AudioSource) -> float:
+    """Seconds from the beginning of a file's clock to the end of its sound.
+
+    Where no header says it, the file is read through, but nothing is decoded.
+    """
+    if isinstance(source, tuple):
+        samples, rate = _as_samples(source)
+        return len(samples) / rate
+    with open_source(source, "sound") as (name, file):
+        duration = sound_libsndfile.duration(file)
+        return sound_av.duration(file, name) if duration is None else duration
+
+
+def to_mono(sound: Sound, sample_rate: int, seconds: float) -> npt.NDArray[np.float32]:
+    """The sound as a network hears it: (round(seconds * sample_rate),) float32.
+
+    The mean of the channels; the loudest one alone where they cancel each other.
+    """
+    mono = sound.samples.mean(axis=1, dtype=np.float32)
+    if sound.samples.shape[1] > 1:
+        loudness = np.sqrt(np.square(sound.samples).mean(axis=0))
+        loudest = int(loudness.argmax())
+        if np.sqrt(np.square(mono).mean()) < _CANCELLED * loudness[loudest]:
+            log.warning(
+                "the channels of the sound cancel each other when they are mixed: "
+                "channel %d of %d is heard alone",
+                loudest + 1,
+                len(loudness),
+            )
+            mono = np.ascontiguousarray(sound.samples[:, loudest])
+    wanted = round(seconds * sample_rate)
+    mono = resample(mono[:, None], sound.rate, sample_rate)[:wanted, 0]
+    return np.pad(mono, (0, wanted - len(mono)))
+
+
+def _read(source: AudioSource, seconds: float | None, start: float) -> tuple[str, Excerpt]:
+    """The name of a sound in messages, and the part that it has of what is wanted."""
+    if isinstance(source, tuple):
+        samples, rate = _as_samples(source)
+        first = round(start * rate)
+        stop = None if seconds is None else first + math.ceil(seconds * rate)
+        wanted = samples[first:stop].astype(np.float32)
+        return "audio samples", Excerpt(wanted, rate, len(samples) / rate)
+    with open_source(source, "sound") as (name, file):
+        excerpt = sound_libsndfile.read(file, name, seconds, start)
+        return name, excerpt or sound_av.read(file, name, seconds, start)
+
+
+def _as_samples(source: tuple[Any, ...]) -> tuple[npt.NDArray[np.floating[Any]], int]:
+    """Samples (n, channels) and their rate."""
+    if len(source) != 2:
+        raise MediaError(f"audio is a tuple of {len(source)}; expected (samples, rate)")
+    try:
+        samples = np.asarray(source[0])
+        rate = float(source[1])
+    except Exception as error:  # whatever an object raises that will not be an array
+        raise MediaError(
+            f"audio is not (samples, rate): {' '.join(str(error).split())[:100]}; "
+            "give an array of floats and a number"
+        ) from error
+    if samples.ndim not in (1, 2) or samples.dtype.kind != "f" or not 0 < rate < math.inf:
+        raise MediaError(
+            f"audio samples are {samples.dtype} {samples.shape} at {rate:g} Hz, "
+            "expected floats of -1 to 1, (n,) or (n, channels), at a positive rate"
+        )
+    if rate != round(rate):
+        raise MediaError(f"audio rate is {rate:g} Hz, expected a whole number; resample the sound")
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    elif samples.shape[0] <= MOST_CHANNELS < samples.shape[1]:
+        samples = samples.T  # (channels, n): as many channels as samples there are not
+    check_format("audio samples", round(rate), samples.shape[1])
+    return samples, round(rate)
+
+
+def _check_excerpt(name: str, excerpt: Excerpt, start: float) -> None:
+    samples, rate, duration = excerpt
+    if not samples.size:
+        if not start:
+            raise MediaError(f"{name}: holds no sound (0 samples); give one that does")
+        length = "" if duration is None else f", which lasts {duration:.2f} s"
+        raise MediaError(
+            f"{name}: start is {start:g} s, beyond the end of the sound{length}; start earlier"
+        )
+    bad = ~np.isfinite(samples).all(axis=1)
+    if bad.any():
+        at = start + float(np.argmax(bad)) / rate
+        raise MediaError(
+            f"{name}: {bad.sum()} samples are NaN or infinite, the first at {at:.3f} s; "
+            "repair or convert the sound"
+        )
+    peak = float(np.abs(samples).max())
+    if peak > _LOUDEST:
+        raise MediaError(f"{name}: samples reach {peak:g}, expected -1 to 1; divide them")
+
+
+def _say_what_is_used(name: str, excerpt: Excerpt, seconds: float, start: float) -> None:
+    samples, rate, duration = excerpt
+    if np.abs(samples).max() < _SILENCE:
+        log.warning("%s: silent, so nothing tells the picture when to move", name)
+    found = len(samples) / rate
+    if found < seconds - 0.001:
+        log.warning("%s: %.2f s of sound, the rest of %g s is silence", name, found, seconds)
+    elif duration is not None and duration > start + seconds + 0.001:
+        log.warning(
+            "%s: lasts %.2f s, used from %g s to %g s", name, duration, start, start + seconds
+        )

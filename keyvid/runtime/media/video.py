@@ -1,0 +1,111 @@
+"""A clip out: frames and sound as the file that its name asks for."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, get_args
+
+import av
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from keyvid.errors import MediaError, SettingsError
+from keyvid.runtime.media.encoder import FORMATS, encode
+from keyvid.runtime.media.outputs import (
+    FOLDER,
+    atomic_file,
+    atomic_folder,
+    check_clip_output,
+    clip_kind,
+)
+from keyvid.runtime.media.sound import Sound
+from keyvid.runtime.media.sources import STANDARD_STREAM, shown
+
+Enlargement = Literal["lanczos", "nearest"]
+
+_SCALES = range(1, 9)
+
+log = logging.getLogger(__name__)
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: int,
+    sound: Sound,
+    *,
+    scale: int = 1,
+    enlargement: Enlargement = "lanczos",
+) -> None:
+    """Write a clip, under its name only when it is whole; equal frames give equal bytes.
+
+    Args:
+        path: .mp4 (H.264, AAC), .webm (VP9, Opus), .webp or .gif (no sound); a name without a
+            suffix or with a / at its end for a folder of PNG files (no sound); "-" for an MP4 on
+            standard output.
+        frames: (F, H, W, 3) uint8 sRGB, or frame by frame; H and W even.
+        sound: -1 to 1, what is beyond is clipped; more than two channels become one, and a rate
+            that the codec does not know 48 kHz.
+        scale: how many times larger each side becomes.
+    Raises:
+        MediaError: the file cannot be written there.
+        SettingsError: `scale` or `enlargement` is unknown.
+    """
+    check_scale(scale, enlargement)
+    check_clip_output(path)
+    frames = (_enlarged(frame, scale, enlargement) for frame in frames)
+    kind = clip_kind(path)
+    if kind == STANDARD_STREAM:
+        _write_to_stdout(frames, fps, sound)
+        return
+    replaces = kind != FOLDER and os.path.exists(path)
+    if kind == FOLDER:
+        with atomic_folder(Path(path)) as folder:
+            for index, frame in enumerate(frames):
+                Image.fromarray(frame).save(folder / f"{index:05d}.png")
+    else:
+        with atomic_file(Path(path)) as temporary:
+            encode(temporary, kind, frames, fps, sound)
+    if replaces:
+        log.warning("%s: took the place of an older file", shown(path))
+    if kind == FOLDER or not FORMATS[kind].sound_codec:
+        log.warning("%s: holds no sound, as this kind of file has none", shown(path))
+
+
+def check_scale(scale: int, enlargement: str = "lanczos") -> None:
+    """Refuse an enlargement that `write_video` does not know."""
+    if isinstance(scale, bool) or scale not in _SCALES:
+        raise SettingsError(f"scale {scale}: want a whole number from 1 to {_SCALES[-1]}")
+    if enlargement not in get_args(Enlargement):
+        known = ", ".join(get_args(Enlargement))
+        raise SettingsError(f"enlargement {enlargement!r}: want one of {known}")
+
+
+def _enlarged(
+    frame: npt.NDArray[np.uint8], scale: int, enlargement: Enlargement
+) -> npt.NDArray[np.uint8]:
+    if scale == 1:
+        return frame
+    size = (frame.shape[1] * scale, frame.shape[0] * scale)
+    return np.array(Image.fromarray(frame).resize(size, Image.Resampling[enlargement.upper()]))
+
+
+def _write_to_stdout(frames: Iterator[npt.NDArray[np.uint8]], fps: int, sound: Sound) -> None:
+    """An MP4 is written from both ends, so it is made in a file first."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "clip.mp4"
+            encode(whole, ".mp4", frames, fps, sound)
+            with open(whole, "rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except (OSError, av.error.FFmpegError) as error:
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left there fails no more
+        raise MediaError(f"-: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Networks: the stages of a bundle, open as far as the memory allows."""

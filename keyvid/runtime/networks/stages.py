@@ -1,0 +1,193 @@
+"""Stages of a bundle: opened when they are needed, kept open while the memory allows."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from keyvid.bundle.manifest import Bundle
+from keyvid.bundle.specs import GraphSpec
+from keyvid.engines.engine import Engine, open_graph
+from keyvid.errors import EngineError
+from keyvid.runtime.networks.budget import Budget
+
+# Called with a stage, how many of its steps are done and how many there are; in a clip of several
+# windows also with WINDOW and how many of them are done, before each of them.
+Progress = Callable[[str, int, int], None]
+WINDOW = "window"
+Row = TypeVar("Row")
+
+log = logging.getLogger(__name__)
+
+
+class OpenGraphs:
+    """The graphs of a bundle that are open; those that do not fit beside a new one are closed.
+
+    Args:
+        engine: name of the engine for all graphs.
+        threads: CPU threads, None for the engine's own choice.
+    """
+
+    def __init__(self, bundle: Bundle, engine: str, threads: int | None, budget: Budget) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.budget = budget
+        self._threads = threads
+        self._open: dict[str, tuple[GraphSpec, Engine]] = {}
+
+    def get(self, stage: str, graph: GraphSpec) -> Engine:
+        """The graph of a stage made callable, nothing bound."""
+        if graph.file not in self._open:
+            self._make_room(graph)
+            engine = open_graph(self.bundle, stage, graph, self.engine, self._threads)
+            self._open[graph.file] = graph, engine
+        _, engine = self._open[graph.file]
+        engine.unbind()
+        return engine
+
+    def close(self, graph: GraphSpec | None = None) -> None:
+        """Free a graph, or all that are open."""
+        for file in [graph.file] if graph else [*self._open]:
+            if file in self._open:
+                _, engine = self._open.pop(file)
+                engine.close()
+
+    def _make_room(self, graph: GraphSpec) -> None:
+        """Close graphs, the largest first, until `graph` fits beside those that stay."""
+        needed = self.budget.bytes_of(graph)
+        by_size = sorted((kept for kept, _ in self._open.values()), key=self.budget.bytes_of)
+        while by_size and needed + sum(map(self.budget.bytes_of, by_size)) > self.budget.room():
+            self.close(by_size.pop())
+
+
+class Stage:
+    """An open stage: the graph of it that is in use, and how far it is.
+
+    Attributes:
+        graph: what is in use.
+    """
+
+    def __init__(self, runner: "StageRunner", name: str) -> None:
+        self.name = name
+        self._runner = runner
+        self._largest = runner.graphs[name]
+        self._step = self._num_steps = 0
+        self._open(self._largest)
+
+    def use(self, branches: int) -> int:
+        """Change to the graph for that many guidance branches; nothing is bound after it.
+
+        Returns:
+            Branches per call: as many, or fewer if that is what the memory allows, or more if there
+            is no graph for so few.
+        """
+        most = self._largest.branches
+        if most is None:
+            return 1
+        exported = self._runner.bundle.branches(self.name)
+        batch = min((size for size in exported if branches <= size <= most), default=most)
+        temporal, form = self._largest.temporal, self._largest.form
+        self._open(
+            self._runner.bundle.graph(self.name, branches=batch, temporal=temporal, form=form)
+        )
+        return batch
+
+    def steps(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """`rows`, each one reported as a step of this stage when it is done."""
+        self._step, self._num_steps = 0, len(rows)
+        self._report()
+        for row in rows:
+            yield row
+            self._step += 1
+            self._report()
+
+    def bind(self, **inputs: np.ndarray) -> None:
+        """Set inputs that stay the same in all later calls."""
+        self._engine.bind(**inputs)
+
+    def __call__(self, **inputs: np.ndarray) -> np.ndarray:
+        """The stage's output.
+
+        Raises:
+            EngineError: the output holds NaN or infinity.
+        """
+        (output,) = self._engine(**inputs).values()
+        self._runner.calls[self.graph.file] += 1
+        if not np.isfinite(output).all():
+            raise EngineError(
+                f"{self.name}: NaN or infinity in step {self._step + 1} of {self._num_steps} "
+                f"with engine {self._engine.name}; try another engine or a float32 bundle"
+            )
+        return output
+
+    def _open(self, graph: GraphSpec) -> None:
+        self.graph = graph
+        self._engine = self._runner.opened.get(self.name, graph)
+
+    def _report(self) -> None:
+        if self._runner.progress:
+            self._runner.progress(self.name, self._step, self._num_steps)
+
+
+@dataclass
+class StageRunner:
+    """The stages for one clip.
+
+    Attributes:
+        graphs: which graph of each stage, that with most guidance branches of a U-Net.
+        progress: called with stage, steps done and number of steps.
+        seconds: time of each stage that has run, opening included.
+        calls: how often each graph has run, by its file.
+    """
+
+    opened: OpenGraphs
+    graphs: Mapping[str, GraphSpec]
+    progress: Progress | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What the stages are of."""
+        return self.opened.bundle
+
+    def report_window(self, index: int, num_windows: int) -> None:
+        """Say that a window begins, where there are several."""
+        if self.progress and num_windows > 1:
+            self.progress(WINDOW, index, num_windows)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Stage]:
+        """The stage `name`; after an error in the `with` block the graph in use is closed."""
+        start = perf_counter()
+        stage = Stage(self, name)
+        try:
+            yield stage
+        except BaseException:
+            self.opened.close(stage.graph)
+            raise
+        taken = perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + taken
+        log.info("%s: %.2f s", name, taken)
+
+    def apply(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Run a stage that has one input over `rows`, as many at a time as it takes.
+
+        Args:
+            rows: (n, ...) in the input's layout and dtype.
+        Returns:
+            (n, ...) outputs, one per row.
+        """
+        ((key, spec),) = self.graphs[name].inputs.items()
+        batch = spec.shape[0]
+        with self.open(name) as stage:
+            outputs = []
+            for start in stage.steps(range(0, len(rows), batch)):
+                index = np.arange(start, start + batch).clip(max=len(rows) - 1)
+                outputs.append(stage(**{key: rows[index]}))
+        return np.concatenate(outputs)[: len(rows)]

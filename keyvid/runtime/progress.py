@@ -1,0 +1,133 @@
+"""What is seen while a clip is made: which stage, how far it is, how long the rest takes."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any
+
+from keyvid.command import say
+from keyvid.runtime.networks.stages import WINDOW
+
+_LINE_EVERY_SECONDS = 5.0  # where there is no terminal
+# Time of a step of each U-Net, and of the whole decoder, relative to one another. Measured with the
+# packaged model on two cores; what is before them takes a step or two.
+_COSTS = {"generator": 1.0, "interpolator": 2.6, "vae_decoder": 1.4}
+
+
+class ProgressDisplay:
+    """A bar on a terminal, elsewhere a line every few seconds; both on stderr.
+
+    Called as `keyvid.runtime.networks.stages.Progress`, within a `with` block.
+
+    Args:
+        title: put before all that is shown, such as which clip of how many it is.
+    """
+
+    def __init__(
+        self, num_stages: int, clock: Callable[[], float] = perf_counter, *, title: str = ""
+    ) -> None:
+        self._title = f"{title}, " if title else ""
+        self._num_stages = num_stages
+        self._clock = clock
+        self._forecast = Forecast(clock)
+        self._seen: list[str] = []
+        self._window = ""
+        self._last_line = clock()
+        self._closing = ExitStack()
+        self._bar: Any = None
+
+    def __enter__(self) -> "ProgressDisplay":
+        if sys.stderr.isatty():
+            self._bar = self._closing.enter_context(_make_bar())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage == WINDOW:
+            self._forecast.enter_window(done, total)
+            self._window = f"window {done + 1} of {total}"
+            return
+        if stage not in self._seen:
+            self._seen.append(stage)
+        seconds = self._forecast(stage, done, total)
+        left = "" if seconds is None else f"{duration_text(seconds)} left"
+        place = self._window or f"stage {len(self._seen)} of {self._num_stages}"
+        place = self._title + place
+        if self._bar:
+            task = self._bar.task_ids[0]
+            self._bar.update(
+                task, description=f"{place}  {stage}", completed=done, total=total, left=left
+            )
+        elif self._clock() - self._last_line >= _LINE_EVERY_SECONDS:
+            self._last_line = self._clock()
+            say(f"{place}, {stage}: {done} of {total}" + (left and f", {left}"))
+
+
+class Forecast:
+    """How long a clip still takes, told from the pace of the U-Nets so far."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self._start = 0.0
+        self._steps: dict[str, int] = {}
+        self._first_window = 0
+        self._window, self._num_windows = 0, 1
+
+    def enter_window(self, index: int, num_windows: int) -> None:
+        """Say that a window of the clip begins; those before the first that is named were there."""
+        if not self._steps:
+            self._first_window = index
+        self._window, self._num_windows = index, num_windows
+
+    def __call__(self, stage: str, done: int, total: int) -> float | None:
+        """Seconds left when `stage` has done so many of its steps; None while it is not known.
+
+        The interpolator is taken to have as many steps as the generator until it says otherwise.
+        """
+        if stage not in _COSTS:
+            return None
+        if not self._steps:
+            self._start = self._clock()
+        self._steps[stage] = total
+        if stage == "generator":
+            self._steps["interpolator"] = total
+        whole = {name: cost * self._steps.get(name, 1) for name, cost in _COSTS.items()}
+        whole["vae_decoder"] = _COSTS["vae_decoder"]
+        stages = list(_COSTS)
+        before = sum(whole[name] for name in stages[: stages.index(stage)])
+        a_window = sum(whole.values())
+        spent = (self._window - self._first_window) * a_window
+        spent += before + whole[stage] * done / total
+        if not spent:
+            return None
+        all_of_it = (self._num_windows - self._first_window) * a_window
+        return (self._clock() - self._start) * (all_of_it - spent) / spent
+
+
+def duration_text(seconds: float) -> str:
+    """A time as people say it: 8 s, 2 min 5 s, 1 h 20 min."""
+    whole = max(round(seconds), 1)
+    minutes, hours = whole // 60, whole // 3600
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _make_bar() -> Any:
+    """A bar that is gone at the end, with a task whose field `left` is shown."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task("starting", total=None, left="")
+    return bar

@@ -1,0 +1,75 @@
+"""How a clip came about, as JSON."""
+
+import importlib.metadata
+import json
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from keyvid.bundle.manifest import Bundle
+from keyvid.engines.memory import peak_bytes
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.media.outputs import write_atomic
+from keyvid.runtime.pipeline import Pipeline
+
+
+def write_report(path: Path, clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> None:
+    """Write `make_report` as JSON, whole or not at all.
+
+    Raises:
+        MediaError: the file cannot be written there.
+    """
+    text = json.dumps(make_report(clip, pipeline, inputs), indent=2, allow_nan=False)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What went in, what was chosen, what it cost.
+
+    Args:
+        inputs: what the caller was asked for, as JSON values.
+    Returns:
+        JSON values; times in seconds, memory in bytes.
+    """
+    bundle = pipeline.bundle
+    return {
+        "inputs": inputs,
+        "prompt": clip.prompt,
+        "seed": clip.seed,
+        "settings": asdict(clip.settings),
+        "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
+        "cfg_batch": clip.batches,
+        "calls": clip.calls,
+        "flop": count_flop(clip, bundle),
+        "engine": {"name": pipeline.engine.name, "reason": pipeline.engine.reason},
+        "keyframes": clip.keyframes.tolist(),
+        "motion": [round(float(score), 5) for score in clip.motion],
+        "timings_s": {stage: round(seconds, 4) for stage, seconds in clip.timings.items()},
+        "peak_memory_bytes": peak_bytes(),
+        "versions": _versions(pipeline.engine.name),
+    }
+
+
+def count_flop(clip: Clip, bundle: Bundle) -> int | None:
+    """Floating point operations of all calls, None where the bundle does not state them."""
+    known = {graph.file: graph.flops for stage in bundle.stages.values() for graph in stage.graphs}
+    total = 0
+    for file, calls in clip.calls.items():
+        flops = known.get(file)
+        if flops is None:
+            return None
+        total += calls * flops
+    return total
+
+
+def _versions(engine: str) -> dict[str, str]:
+    """Of Python, of this package and of what did the work."""
+    versions = {"python": platform.python_version()}
+    for package in ("keyvid", "numpy", "av"):
+        versions[package] = importlib.metadata.version(package)
+    backend = engine.split("-")[0]  # "openvino-bf16" is OpenVINO
+    if backend in sys.modules:
+        versions[backend] = sys.modules[backend].__version__
+    return versions

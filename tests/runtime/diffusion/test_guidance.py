@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+
+from keyvid.runtime.diffusion.guidance import (
+    active_branches,
+    batch_sizes,
+    branch_weights,
+    combine,
+    guidance_rows,
+    guided_velocity,
+)
+from keyvid.sampling import UNetSampling
+from keyvid_ref.pipeline import guide
+
+SHAPE = (4, 2, 3, 4, 5)
+VELOCITIES = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
+
+
+def test_weights_are_the_formula():
+    none, image, text, audio = VELOCITIES.astype(np.float64)
+    want = none + 2 * (image - none) + 7.5 * (text - image) + 9 * (audio - text)
+    got = combine(VELOCITIES, branch_weights(2, 7.5, 9), rescale=0)
+    assert got.dtype == np.float32
+    assert np.abs(got[0] - want).max() < 1e-5
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7, 1.0])
+def test_reference(rescale):
+    want = guide(torch.from_numpy(VELOCITIES), (2.0, 7.5, 9.0), rescale)
+    got = combine(VELOCITIES, branch_weights(2, 7.5, 9), rescale)
+    assert np.allclose(got, want, atol=1e-4)  # values reach 50: a few units in the last place
+
+
+def test_rescale_pulls_the_spread_to_the_last_branch():
+    weights = branch_weights(2, 7.5, 9)
+    whole, plain = combine(VELOCITIES, weights, rescale=1), combine(VELOCITIES, weights, rescale=0)
+    assert whole.std(ddof=1) == pytest.approx(VELOCITIES[3].std(ddof=1), rel=1e-5)
+    mixed = combine(VELOCITIES, weights, rescale=0.7)
+    assert np.allclose(mixed, 0.7 * whole + 0.3 * plain, atol=1e-5)
+
+
+def test_one_branch_is_left_alone():
+    got = combine(VELOCITIES[3:], np.array([1.0]), rescale=0.7)
+    assert np.allclose(got, VELOCITIES[3:], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("active", "exported", "wanted", "sizes"),
+    [
+        (4, (1, 2, 3, 4), None, (4, 2, 1)),
+        (3, (1, 2, 3, 4), None, (3, 1)),
+        (3, (1, 2, 4), None, (1,)),
+        (2, (1, 2, 4), None, (2, 1)),
+        (1, (1, 2, 4), None, (1,)),
+        (4, (1, 2), None, (2, 1)),
+        (2, (1, 2, 4), 4, (2,)),
+        (4, (1, 2, 4), 2, (2,)),
+        (3, (1, 2, 4), 1, (1,)),
+        (3, (1, 2, 4), 3, (4,)),
+    ],
+)
+def test_batch_sizes(active, exported, wanted, sizes):
+    assert batch_sizes(active, exported, wanted) == sizes
+
+
+@pytest.mark.parametrize(
+    ("scales", "active"),
+    [
+        ((2, 7.5, 9), [0, 1, 2, 3]),
+        ((2, 2, 9), [0, 2, 3]),
+        ((2, 7.5, 7.5), [0, 1, 3]),
+        ((1, 1, 2.5), [2, 3]),
+        ((1, 1, 1), [3]),
+        ((1, 1, 0), [2, 3]),  # the last has no weight, but its spread counts
+    ],
+)
+def test_branches_without_weight_are_not_run(scales, active):
+    weights = branch_weights(*scales)
+    assert active_branches(weights) == tuple(active)
+    assert weights[active].sum() == pytest.approx(1)
+
+
+def test_only_guided_timesteps_take_several_branches():
+    rows = guidance_rows(UNetSampling(steps=5, guidance_from=800, guidance_until=300))
+    active = {timestep: active_branches(weights) for timestep, weights in rows.items()}
+    assert active == {999: (3,), 799: (0, 1, 3), 599: (0, 1, 3), 399: (0, 1, 3), 199: (3,)}
+
+
+class RecordedUNet:
+    """A network whose output is made of all its inputs; it keeps to the rules of an engine.
+
+    Args:
+        most: guidance branches per call, of which there are graphs for each number.
+    """
+
+    def __init__(self, most):
+        self.most = most
+        self.bound = {}
+        self.calls = []
+
+    def use(self, branches):
+        self.bound = {}
+        return min(branches, self.most)
+
+    def bind(self, **inputs):
+        self.bound |= inputs
+
+    def __call__(self, **inputs):
+        assert not inputs.keys() & self.bound.keys()
+        self.calls.append(inputs)
+        every = self.bound | inputs
+        latent, told = every["latent"], every["context"].mean(axis=(1, 2))
+        assert every["fps"].shape == every["timestep"].shape == (1,)
+        told = told + every["audio"].mean(axis=(1, 2, 3)) + every["fps"] + every["timestep"] / 1e3
+        half = latent.shape[1] // 2
+        mixed = latent[:, :half] * (1 + every["frame_index"].mean(axis=1))[0] + latent[:, half:]
+        return np.sin(mixed + told[:, None, None, None, None]).astype(np.float32)
+
+
+@pytest.fixture
+def inputs():
+    rng = np.random.default_rng(1)
+    return {
+        "condition": rng.standard_normal((1, 2, 3, 4, 5), np.float32),
+        "context": rng.standard_normal((4, 7, 6), np.float32),
+        "audio": rng.standard_normal((4, 3, 9, 5), np.float32),
+        "fps": np.array(6),
+        "frame_index": np.array([0, 4, 9]),
+    }
+
+
+LATENT = np.random.default_rng(2).standard_normal((1, 2, 3, 4, 5), np.float32)
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0, 1), (0, 0, 3, 1), (1, 2, 0, 4), (1, 2, 3, 4)])
+def test_batches_do_not_change_the_result(weights, inputs):
+    active = np.count_nonzero(weights)
+    results = []
+    for most in (1, 2, 3, 4):
+        unet = RecordedUNet(most)
+        velocity = guided_velocity(unet, {999: np.array(weights)}, 0.7, **inputs)
+        results.append(velocity(LATENT, 999))
+        assert len(unet.calls) == -(-active // most)
+        assert all(call["latent"].shape == (1, 4, 3, 4, 5) for call in unet.calls)
+        assert unet.bound["frame_index"].shape == (1, 3)
+        if most >= active:
+            assert unet.calls[0].keys() == {"latent", "timestep"}  # all else crosses once
+    for result in results[1:]:
+        assert np.allclose(results[0], result, atol=1e-5)  # the order of a float32 sum
+
+
+def test_steps_with_other_branches_are_what_they_are_alone(inputs):
+    rows = {
+        9: np.array([0, 0, 0, 1]),
+        8: np.array([1, 2, 0, 4]),
+        7: np.array([3, 1, 0, 2]),
+        6: np.array([0, 0, -1, 2]),
+    }
+    unet = RecordedUNet(4)
+    velocity = guided_velocity(unet, rows, 0.7, **inputs)
+    together = [velocity(LATENT, timestep) for timestep in rows]
+    assert len(unet.calls) == len(rows)
+    for timestep, got in zip(rows, together, strict=True):
+        alone = guided_velocity(RecordedUNet(4), rows, 0.7, **inputs)
+        assert np.array_equal(got, alone(LATENT, timestep))
+    assert not np.allclose(together[0], together[3], atol=0.01)

@@ -1,0 +1,145 @@
+"""How many guidance branches go together: as many as the memory allows, else a number."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from keyvid.bundle.specs import GraphMemory, GraphSpec
+from keyvid.errors import SettingsError
+from keyvid.runtime.networks import budget
+from keyvid.runtime.networks.budget import Budget
+from keyvid.sampling import Sampling, UNetSampling
+
+GB = 10**9
+FOUR = Sampling(UNetSampling(guidance_audio=8.0))
+THREE = FOUR.without_prompt()
+HELD = GB // 2
+
+
+def make_graphs(exported) -> dict[str, list[GraphSpec]]:
+    """Values of 1 GB a branch and weights of 1 GB; the interpolator takes three times as much."""
+
+    def graph(name: str, branches: int | None, size: int, temporal: str | None = None) -> GraphSpec:
+        memory = GraphMemory(GB, 0, (branches or 1) * size * GB, 0)
+        return GraphSpec(f"{name}.b{branches}", {}, {}, memory, branches, temporal)
+
+    generator = [graph("generator", branches, 1) for branches in exported]
+    interpolator = [
+        graph("interpolator", branches, size, temporal)
+        for temporal, size in (("windows", 3), ("full", 30))
+        for branches in exported
+    ]
+    return {
+        "vae_encoder": [graph("vae_encoder", None, 1)],
+        "generator": generator,
+        "interpolator": interpolator,
+    }
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """An engine that takes what the graph needs, and `machine(n)` GB that are free."""
+    monkeypatch.setattr(
+        budget, "engine_bytes", lambda _, memory, __: memory.weights + memory.values
+    )
+    monkeypatch.setattr(budget, "process_bytes", lambda: HELD)
+
+    def free(gigabytes: float) -> None:
+        monkeypatch.setattr(budget, "available_bytes", lambda: round(gigabytes * GB))
+
+    free(1000)
+    return free
+
+
+@pytest.fixture
+def choose(bundle_of):
+    """`choose(sampling, exported, **limits)`: the batches for such a bundle."""
+
+    def call(
+        sampling=FOUR, exported=(4, 3, 2, 1), cfg_batch=None, max_memory=None
+    ) -> dict[str, int]:
+        bundle = bundle_of(FOUR, make_graphs(exported))
+        chosen = Budget(bundle, "openvino", max_memory).choose_graphs(sampling, cfg_batch)
+        return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}
+
+    return call
+
+
+def test_all_at_once_where_there_is_memory(choose, machine):
+    assert choose() == {"generator": 4, "interpolator": 4}
+    assert choose(THREE) == {"generator": 3, "interpolator": 3}
+
+
+@pytest.mark.parametrize(
+    ("free", "batches"), [(13, (4, 4)), (12.9, (4, 2)), (7, (4, 2)), (6.9, (4, 1)), (4, (2, 1))]
+)
+def test_fewer_at_a_time_where_there_is_less(choose, machine, free, batches):
+    machine(free)
+    assert tuple(choose().values()) == batches
+
+
+def test_what_a_limit_leaves_counts_with_what_is_held(choose, machine):
+    machine(1)  # a limit that is asked for is trusted
+    assert tuple(choose(max_memory=13 * GB + HELD).values()) == (4, 4)
+    assert tuple(choose(max_memory=13 * GB).values()) == (4, 2)
+
+
+def test_branches_are_not_run_in_vain(choose, machine):
+    machine(9)  # two at a time would run four of the three
+    assert choose(THREE)["interpolator"] == 1
+    machine(10)
+    assert choose(THREE)["interpolator"] == 3
+    assert choose(THREE, exported=(4, 2, 1))["generator"] == 1
+
+
+def test_a_wish_is_kept_or_refused(choose, machine):
+    assert choose(cfg_batch=2) == {"generator": 2, "interpolator": 2}
+    machine(6)
+    with pytest.raises(
+        SettingsError,
+        match=r"^interpolator: takes 7\.5 GB of memory with 2 guidance branches a call, "
+        r"6\.5 GB are there for this process; end other programs, .* lower --cfg-batch$",
+    ):
+        choose(cfg_batch=2)
+
+
+def test_too_little_is_refused_with_the_number(choose, machine):
+    with pytest.raises(
+        SettingsError,
+        match=r"^interpolator: takes 4\.5 GB of memory with 1 guidance branch a call, "
+        r"max-memory is 4\.4 GB; raise it$",
+    ):
+        choose(max_memory=round(4.4 * GB))
+    with pytest.raises(SettingsError, match=r"takes 4\.5 GB .* max-memory is 4\.499999999 GB"):
+        choose(max_memory=round(4.5 * GB) - 1)
+    machine(1)
+    with pytest.raises(
+        SettingsError, match=r"^interpolator: takes 4\.5 GB of memory .*, 1\.5 GB are"
+    ):
+        choose()
+
+
+def test_the_temporal_mode_counts(choose, machine):
+    machine(31)
+    assert choose(replace(FOUR, temporal="full"))["interpolator"] == 1
+
+
+def test_a_gpu_engine_is_not_limited(choose, monkeypatch, machine):
+    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+    machine(0)
+    assert choose() == {"generator": 4, "interpolator": 4}
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_unknown_batches_are_refused(choose, size):
+    with pytest.raises(SettingsError, match=rf"^cfg-batch {size}: want one of 1, 2, "):
+        choose(cfg_batch=size)
+
+
+def test_the_choice_is_logged(choose, caplog):
+    caplog.set_level(logging.INFO, "keyvid")
+    choose(max_memory=8 * GB)
+    assert "interpolator.b2: at most 7.5 GB of memory" in caplog.text
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warnings == ["interpolator: 2 guidance branches a call, more do not fit in memory"]
