@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # Without networks the time that is left is the time in which files are written.
 WITHOUT_NETWORKS = """
 import numpy as np
-from keyvid.runtime import sound
+from keyvid.runtime.media import sound
 from keyvid.runtime.pipeline import Clip, Pipeline
 from keyvid.sampling import Sampling
 
