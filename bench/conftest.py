@@ -14,7 +14,8 @@ from bench.speed.calls import matmul_rate
 from bench.speed.measurement import Measurement, format_measurements
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
-from keyvid.engines.engine import ENGINES, probe_engine
+from keyvid.engines.engine import probe_engine
+from keyvid.engines.spec import ENGINES
 from keyvid.errors import BundleError
 
 _MEASURED = pytest.StashKey[list[Measurement]]()

@@ -23,7 +23,6 @@ import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,13 @@ from bench.speed.plot import draw_rows
 from bench.speed.variants import CASES, MODES, Bench
 from keyvid.bundle.manifest import Bundle
 from keyvid.command import run_command
+from keyvid.engines.spec import DISTRIBUTIONS, installed_versions
 from keyvid.errors import SettingsError
 from keyvid.runtime.media.outputs import write_atomic
 from keyvid_ref.presets import PRESETS
 
 _ENGINES = {"cuda": ("cuda", "cuda:plain", "tensorrt"), "cpu": ("openvino", "onnxruntime")}
-_PACKAGES = ("keyvid", "numpy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
+_PACKAGES = ("keyvid", "numpy", "torch", *DISTRIBUTIONS)
 _RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -123,11 +123,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Of the packages that are installed."""
-    found = {}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    found = installed_versions(_PACKAGES)
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def _commit() -> str | None:

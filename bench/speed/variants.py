@@ -41,7 +41,7 @@ class Bench:
     Attributes:
         bundle: of `preset`, for the engines; None where there is none.
         modes: of `MODES`.
-        engines: names in `keyvid.engines.engine.ENGINES`; "cuda:plain" is an engine on graphs of
+        engines: names in `keyvid.engines.spec.ENGINES`; "cuda:plain" is an engine on graphs of
             another form than its own.
     """
 

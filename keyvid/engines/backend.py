@@ -13,7 +13,7 @@ _PLACE = re.compile(
 )
 
 
-def import_onnxruntime(install: str = "onnxruntime") -> Any:
+def import_onnxruntime(install: str) -> Any:
     """The onnxruntime package, which comes with the package `install`.
 
     From 1.29 on its import sends an event and leaves a device id in the home folder; an
@@ -26,8 +26,8 @@ def import_onnxruntime(install: str = "onnxruntime") -> Any:
     return import_package("onnxruntime", install)
 
 
-def import_openvino() -> Any:
-    """The openvino package.
+def import_openvino(install: str) -> Any:
+    """The openvino package, which comes with the package `install`.
 
     Its import sends an event and leaves a client id in the home folder, unless its telemetry
     package fails to import: then it takes a stub of its own.
@@ -36,10 +36,10 @@ def import_openvino() -> Any:
         EngineError: it cannot be imported; says what to do.
     """
     if "openvino" in sys.modules:
-        return import_package("openvino")
+        return import_package("openvino", install)
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import fails
     try:
-        return import_package("openvino")
+        return import_package("openvino", install)
     finally:
         del sys.modules["openvino_telemetry"]
 

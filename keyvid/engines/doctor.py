@@ -1,6 +1,5 @@
 """`keyvid-doctor`: what this machine can run, and why not the rest."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -13,9 +12,9 @@ import click
 
 from keyvid.bundle.manifest import PACKAGED, Bundle
 from keyvid.command import CONTEXT, common_options, run_command
-from keyvid.engines.engine import ENGINES, EngineChoice, choose_engine, probe_engine
+from keyvid.engines.engine import EngineChoice, choose_engine, probe_engine
 from keyvid.engines.gpu import find_gpu
-from keyvid.engines.tensorrt.plan import SETTINGS
+from keyvid.engines.spec import DISTRIBUTIONS, ENGINES, installed_versions
 from keyvid.engines.verification import format_reports, verify_engine, write_record
 from keyvid.errors import BundleError, EngineError
 from keyvid.folders import cache_folder
@@ -24,20 +23,11 @@ from keyvid.sizes import format_size
 _PACKAGES = (
     "keyvid",
     "numpy",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-    "cuda-python",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "openvino",
+    *DISTRIBUTIONS,
     "av",
     "soundfile",
     "tokenizers",
 )
-_CARDS = {
-    **{name: SETTINGS[name].library.cards for name in ("tensorrt", "tensorrt-rtx")},
-    "cuda": "compute capability 7.5 and newer, as CUDA 13",
-}
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -94,10 +84,10 @@ def examine() -> dict[str, Any]:
     except EngineError as error:
         auto = {"name": None, "reason": str(error)}
     return {
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **installed_versions(_PACKAGES)},
         "device": _device(),
         "engines": [asdict(probe_engine(name)) for name in ENGINES],
-        "cards": _CARDS,
+        "cards": {name: spec.cards for name, spec in ENGINES.items() if spec.cards},
         "auto": auto,
         "bundles": [_bundle(name) for name in PACKAGED],
     }
@@ -129,17 +119,6 @@ def format_table(findings: dict[str, Any]) -> str:
 
 def _state(item: dict[str, Any]) -> str:
     return ("" if item["available"] else "not available: ") + str(item["detail"])
-
-
-def _versions() -> dict[str, str | None]:
-    """Of Python and of packages, None for one that is not installed."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def _device() -> dict[str, Any]:

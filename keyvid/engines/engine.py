@@ -12,25 +12,11 @@ from keyvid.bundle.external_data import check_external_data, without_links
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Form, GraphSpec, TensorSpec
 from keyvid.engines.backend import first_line
+from keyvid.engines.spec import ENGINES, LARGE_BYTES, EngineSpec
 from keyvid.errors import BundleError, EngineError, SettingsError
 
-# Engine name -> module with `probe` and `load`. "auto" takes the first that works: on a GPU those
-# that compute as the graph says, on a CPU float32, then bfloat16, which errs by some percent.
-ENGINES = {
-    "tensorrt": "keyvid.engines.tensorrt.engine",
-    "tensorrt-rtx": "keyvid.engines.tensorrt.engine",
-    "cuda": "keyvid.engines.cuda_engine",
-    "openvino": "keyvid.engines.openvino_engine",
-    "onnxruntime": "keyvid.engines.onnxruntime_engine",
-    "openvino-bf16": "keyvid.engines.openvino_engine",
-    "tensorrt-streaming": "keyvid.engines.tensorrt.engine",
-}
-# Engine name -> the form of graphs that is made for it.
-_FORMS: dict[str, Form] = {"cuda": "cuda"}
 AUTO = "auto"
 _DAMAGED_ADVICE = "; copy or export the bundle again, or take another --engine"
-# On a CPU with bfloat16 a clip of a large model takes minutes less with it.
-_BF16_FIRST_BYTES = 2**30
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +41,7 @@ class Engine:
     """A stage made callable: `engine(**inputs)` gives its outputs by name.
 
     Attributes:
-        name: which engine it is, as in `ENGINES`.
+        name: of the engine that it is of, as in `ENGINES`.
     """
 
     def __init__(self, name: str, graph: GraphSpec, runner: Runner) -> None:
@@ -132,11 +118,17 @@ class EngineChoice:
     name: str
     reason: str
 
+    @property
+    def spec(self) -> EngineSpec:
+        """All that is known of the engine."""
+        return ENGINES[self.name]
+
 
 def probe_engine(name: str) -> EngineStatus:
     """Whether the engine `name` of `ENGINES` can be used here; imports its backend."""
+    spec = ENGINES[name]
     try:
-        return EngineStatus(name, True, _backend(name).probe(name))
+        return EngineStatus(name, True, _backend(spec).probe(spec))
     except EngineError as error:
         return EngineStatus(name, False, str(error))
 
@@ -145,7 +137,7 @@ def choose_engine(name: str = AUTO, bundle: Bundle | None = None) -> EngineChoic
     """The engine of that name, or for "auto" the first of `ENGINES` that can be used here.
 
     Args:
-        bundle: what it is for; "auto" prefers bfloat16 to float32 where that is large.
+        bundle: what it is for; "auto" tries the engines in another order where that is large.
     Raises:
         EngineError: the engine is unknown or cannot be used, or for "auto" none can.
     """
@@ -169,11 +161,10 @@ def choose_engine(name: str = AUTO, bundle: Bundle | None = None) -> EngineChoic
 
 def _preferred(bundle: Bundle | None) -> list[str]:
     """`ENGINES` in the order in which "auto" tries them."""
-    names = [*ENGINES]
-    if bundle and sum(file.bytes for file in bundle.files.values()) >= _BF16_FIRST_BYTES:
-        names.remove("openvino-bf16")
-        names.insert(names.index("openvino"), "openvino-bf16")
-    return names
+    size = sum(file.bytes for file in bundle.files.values()) if bundle else 0
+    if size >= LARGE_BYTES:
+        return sorted(ENGINES, key=lambda name: ENGINES[name].order_of_large)
+    return sorted(ENGINES, key=lambda name: ENGINES[name].order)
 
 
 def open_engine(
@@ -198,18 +189,18 @@ def open_engine(
         BundleError: there is no such graph; and as `open_graph`.
         EngineError: the engine cannot be used, or cannot load the graph.
     """
-    name = choose_engine(engine, bundle).name
-    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=form or form_for(name))
-    return open_graph(bundle, stage, graph, name, threads)
+    spec = choose_engine(engine, bundle).spec
+    graph = bundle.graph(stage, branches=branches, temporal=temporal, form=form or spec.form)
+    return open_graph(bundle, stage, graph, spec, threads)
 
 
 def open_graph(
-    bundle: Bundle, stage: str, graph: GraphSpec, name: str, threads: int | None = None
+    bundle: Bundle, stage: str, graph: GraphSpec, spec: EngineSpec, threads: int | None = None
 ) -> Engine:
     """A graph of a stage of `bundle` made callable by an engine that can be used here.
 
     Args:
-        name: of `ENGINES`; see `choose_engine`.
+        spec: the engine, see `choose_engine`.
         threads: CPU threads of a call, None for the backend's own choice.
 
     Raises:
@@ -219,37 +210,32 @@ def open_graph(
     """
     if threads is not None and threads < 1:
         raise SettingsError(f"threads {threads}: want at least 1")
-    if graph.form == "plain" != form_for(name):
+    if graph.form == "plain" != spec.form:
         log.warning(
             "%s: a graph for all engines, which %s runs slower than its own; "
             "keyvid-export --for %s makes those",
             graph.file,
-            name,
-            form_for(name),
+            spec.name,
+            spec.form,
         )
     check_external_data(bundle, graph.file)
     path = bundle.path.resolve() / graph.file
     try:
         with without_links(path) as plain:
-            runner = _backend(name).load(name, plain, threads)
+            runner = _backend(spec).load(spec, plain, threads)
         found = runner.tensors()
     except BundleError:
         raise
     except Exception as error:  # backends raise what they like
         advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
         reason = f"{first_line(error)}{advice}"
-        raise EngineError(f"{path}: engine {name} cannot load it: {reason}") from error
+        raise EngineError(f"{path}: engine {spec.name} cannot load it: {reason}") from error
     try:
         _check_tensors(found, graph, f"{path}: {stage}")
     except BundleError:
         runner.close()
         raise
-    return Engine(name, graph, runner)
-
-
-def form_for(engine: str) -> Form:
-    """The form of graphs that the engine of that name takes where a bundle has it."""
-    return _FORMS.get(engine, "plain")
+    return Engine(spec.name, graph, runner)
 
 
 def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:
@@ -262,17 +248,17 @@ def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -
             )
 
 
-class _Backend(Protocol):
-    """A module that `ENGINES` names."""
+class Backend(Protocol):
+    """A module that a row of `ENGINES` names."""
 
-    def probe(self, name: str) -> str:
+    def probe(self, spec: EngineSpec) -> str:
         """Version and device in words; an EngineError says why the engine cannot be used."""
 
-    def load(self, name: str, path: Path, threads: int | None) -> Runner:
+    def load(self, spec: EngineSpec, path: Path, threads: int | None) -> Runner:
         """The ONNX graph at the absolute `path`, compiled."""
 
 
-def _backend(name: str) -> _Backend:
-    module: Any = importlib.import_module(ENGINES[name])
-    backend: _Backend = module
+def _backend(spec: EngineSpec) -> Backend:
+    module: Any = importlib.import_module(spec.module)
+    backend: Backend = module
     return backend

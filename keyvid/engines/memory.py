@@ -1,4 +1,4 @@
-"""Memory: what an engine takes for a graph, what this process takes, what the machine has left."""
+"""Memory: what this process takes, and what the machine has left."""
 
 import ctypes
 import mmap
@@ -12,61 +12,9 @@ from threading import Event, Thread
 
 import psutil
 
-from keyvid.bundle.specs import GraphMemory
-
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 _DROP_EVERY_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What an engine makes of a graph's own needs.
-
-    The factors of weights and values were measured with the published U-Nets, the others with
-    every stage of the packaged bundle, each in a process of its own.
-
-    Attributes:
-        base: bytes that any graph takes.
-        graph: bytes for each byte of the ONNX file: its nodes, and the code that is made of them.
-        weights: copies of the weights; those that it had to cast count once more.
-        values: of the values.
-        keeps_scores: whether attention writes its scores to memory.
-    """
-
-    base: int
-    graph: float
-    weights: float
-    values: float
-    keeps_scores: bool
-
-
-# Engines that take the memory of the machine; on a GPU it is not this one that runs out.
-_OPENVINO = Footprint(45_000_000, 200, 1.1, 1.0, False)
-_FOOTPRINTS = {
-    "openvino": _OPENVINO,
-    "openvino-bf16": _OPENVINO,  # as float32 at most
-    "onnxruntime": Footprint(20_000_000, 20, 2.1, 6.5, True),
-}
-
-
-def engine_bytes(engine: str, graph: GraphMemory, file_bytes: int) -> int | None:
-    """What the engine takes at most to load and run a graph; None if it runs elsewhere.
-
-    Args:
-        file_bytes: size of the ONNX file.
-    """
-    footprint = _FOOTPRINTS.get(engine)
-    if footprint is None:
-        return None
-    values = graph.values + (graph.scores if footprint.keeps_scores else 0)
-    return round(
-        footprint.base
-        + footprint.graph * file_bytes
-        + footprint.weights * graph.weights
-        + graph.cast
-        + footprint.values * values
-    )
 
 
 @contextmanager

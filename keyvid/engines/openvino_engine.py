@@ -10,28 +10,29 @@ from keyvid.bundle.external_data import external_files
 from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.backend import import_openvino
 from keyvid.engines.memory import mapped_pages_dropped
+from keyvid.engines.spec import EngineSpec
 from keyvid.errors import EngineError
 
-_PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine name -> precision hint
+_PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine -> precision hint
 
 
-def probe(name: str) -> str:
-    """Version, device and precision; see `keyvid.engines.engine.probe_engine`."""
-    core = _core()
+def probe(spec: EngineSpec) -> str:
+    """Version, device and precision; see `keyvid.engines.engine.Backend`."""
+    openvino, core = _import(spec.extra), _core(spec.extra)
     if "CPU" not in core.available_devices:
         raise EngineError("OpenVINO has no CPU plugin; install openvino again")
-    precision = _PRECISIONS[name]
+    precision = _PRECISIONS[spec.name]
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("this processor has no bfloat16 instructions; take engine openvino")
-    version = import_openvino().__version__.split("-")[0]
+    version = openvino.__version__.split("-")[0]
     return f"OpenVINO {version} on CPU, {precision}"
 
 
-def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
+def load(spec: EngineSpec, path: Path, threads: int | None) -> "OpenVinoRunner":
     """The graph at the absolute `path`, compiled for one fast call at a time."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[name],
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[spec.name],
         # Pinned, two processes with a thread each would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
@@ -39,9 +40,9 @@ def load(name: str, path: Path, threads: int | None) -> "OpenVinoRunner":
         settings["INFERENCE_NUM_THREADS"] = threads
     weights = [path.parent / name for name in external_files(path)]
     with mapped_pages_dropped(weights):  # it packs them for itself
-        model = _core().read_model(path)
-        compiled = _core().compile_model(model, "CPU", settings)
-    return OpenVinoRunner(model, compiled)
+        model = _core(spec.extra).read_model(path)
+        compiled = _core(spec.extra).compile_model(model, "CPU", settings)
+    return OpenVinoRunner(_import(spec.extra), model, compiled)
 
 
 class OpenVinoRunner:
@@ -51,7 +52,8 @@ class OpenVinoRunner:
     names of both its sides.
     """
 
-    def __init__(self, model: Any, compiled: Any) -> None:
+    def __init__(self, openvino: Any, model: Any, compiled: Any) -> None:
+        self._openvino = openvino
         self._request = compiled.create_infer_request()
         inputs, outputs = (
             {read.any_name: port for read, port in zip(ports, made, strict=True)}
@@ -67,9 +69,8 @@ class OpenVinoRunner:
         }
 
     def set_input(self, name: str, value: np.ndarray) -> None:
-        self._request.set_tensor(
-            self._ports[name], import_openvino().Tensor(value, shared_memory=True)
-        )
+        tensor = self._openvino.Tensor(value, shared_memory=True)
+        self._request.set_tensor(self._ports[name], tensor)
 
     def run(self) -> dict[str, np.ndarray]:
         self._request.infer()
@@ -81,6 +82,10 @@ class OpenVinoRunner:
         del self._request, self._ports
 
 
+def _import(extra: str) -> Any:
+    return import_openvino(f"'keyvid[{extra}]'")
+
+
 @cache
-def _core() -> Any:
-    return import_openvino().Core()
+def _core(extra: str) -> Any:
+    return _import(extra).Core()

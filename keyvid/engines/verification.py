@@ -19,15 +19,15 @@ import numpy as np
 from keyvid.bundle.files import known_sha256
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import Check, GraphSpec
-from keyvid.engines.engine import EngineChoice, form_for, open_engine
+from keyvid.engines.engine import EngineChoice, open_engine
 from keyvid.engines.gpu import free_bytes
 from keyvid.engines.memory import process_bytes
+from keyvid.engines.spec import ENGINES, EngineSpec
 from keyvid.errors import BundleError, EngineError
 
 # Of ||graph - reference|| / ||reference||, float32 on the same inputs. float32 graphs differ by
 # the order of sums; half precision keeps 11 bits in each of some hundred operations.
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
-ENGINE_TOLERANCE = {"openvino-bf16": 1e-1}  # bfloat16 keeps 8 bits, whatever the graph's precision
 NUM_POINTS = 256
 _NUM_CALLS = 3
 _GOLDEN = (5**0.5 - 1) / 2
@@ -76,20 +76,21 @@ def verify_engine(
     bundle: Bundle, engine: str, progress: Callable[[str], None] = lambda _: None
 ) -> Iterator[GraphReport]:
     """Run each graph of `bundle` on the engine of that name, and compare where that is possible."""
-    for stage, spec in bundle.stages.items():
-        tolerance = ENGINE_TOLERANCE.get(engine, TOLERANCE[spec.precision])
-        for graph in bundle.graphs(stage, form_for(engine)):
+    spec = ENGINES[engine]
+    for name, stage in bundle.stages.items():
+        tolerance = spec.tolerance or TOLERANCE[stage.precision]
+        for graph in bundle.graphs(name, spec.form):
             progress(graph.file)
-            yield _verify_graph(bundle, stage, graph, engine, tolerance)
+            yield _verify_graph(bundle, name, graph, spec, tolerance)
 
 
 def _verify_graph(
-    bundle: Bundle, stage: str, graph: GraphSpec, engine: str, tolerance: float
+    bundle: Bundle, stage: str, graph: GraphSpec, spec: EngineSpec, tolerance: float
 ) -> GraphReport:
     inputs = _inputs(graph)
     host, gpu = process_bytes(), _free_gpu_bytes()
     opened = open_engine(
-        bundle, stage, engine=engine, branches=graph.branches, temporal=graph.temporal
+        bundle, stage, engine=spec.name, branches=graph.branches, temporal=graph.temporal
     )
     try:
         outputs = opened(**inputs)  # the first call allocates

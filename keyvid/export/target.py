@@ -114,7 +114,7 @@ class Finished:
 
 
 @dataclass(kw_only=True)
-class Progress(Finished):
+class Unfinished(Finished):
     """The same, of what is being made in `folder`."""
 
     folder: Path
@@ -150,7 +150,7 @@ class Progress(Finished):
 
 
 @contextmanager
-def put_in_place(out: Path, identity: str) -> Iterator[Progress]:
+def put_in_place(out: Path, identity: str) -> Iterator[Unfinished]:
     """A folder that takes the place of `out` at the end.
 
     After a failure it is gone. After an interruption it stays, if it holds finished stages.
@@ -159,7 +159,7 @@ def put_in_place(out: Path, identity: str) -> Iterator[Progress]:
         SettingsError: another process is writing it.
         BundleError: it cannot be written.
     """
-    progress = Progress(folder=out.with_name(f".{out.name}.keyvid-export"), identity=identity)
+    progress = Unfinished(folder=out.with_name(f".{out.name}.keyvid-export"), identity=identity)
     folder = progress.folder
     try:
         with _hold(folder):

@@ -88,7 +88,7 @@ def read_nodes(path: Path) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _open_session(path: Path) -> Any:
-    onnxruntime = import_onnxruntime()
+    onnxruntime = import_onnxruntime("'keyvid[export]'")
     options = onnxruntime.SessionOptions()
     # Prepacking, folding and the arena would hold the weights once or twice more, or for longer.
     options.enable_cpu_mem_arena = False

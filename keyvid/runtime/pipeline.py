@@ -11,6 +11,7 @@ from keyvid.engines.engine import EngineChoice, choose_engine
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.diffusion.conditioning import Conditions
 from keyvid.runtime.diffusion.diffusion import Diffusion
+from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.timeline import (
     OVERLAP,
@@ -59,8 +60,8 @@ class Pipeline:
         self.bundle = bundle
         self.engine = engine
         self.diffusion = Diffusion
-        self._budget = Budget(bundle, engine.name, max_memory)
-        self._opened = OpenGraphs(bundle, engine.name, threads, self._budget)
+        self._budget = Budget(bundle, engine.spec, max_memory)
+        self._opened = OpenGraphs(bundle, engine.spec, threads, self._budget)
         self._turns = Turns()
 
     @classmethod
@@ -128,7 +129,9 @@ class Pipeline:
         sampling = self._sampling(request)
         guided = sampling if request.prompt else sampling.without_prompt()
         with self._turns:
-            graphs = self._budget.choose_graphs(guided, request.settings.cfg_batch)
+            graphs = self._budget.choose_graphs(
+                count_branches(guided), guided.temporal, request.settings.cfg_batch
+            )
             stages = StageRunner(self._opened, graphs, progress)
             reel = journal if journal and inputs.num_frames > size.frames else Reel()
             reel.open(

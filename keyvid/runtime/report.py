@@ -1,15 +1,14 @@
 """How a clip came about, as JSON."""
 
-import importlib.metadata
 import json
 import platform
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.memory import peak_bytes
+from keyvid.engines.spec import installed_versions
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.media.outputs import write_atomic
 from keyvid.runtime.pipeline import Pipeline
@@ -48,7 +47,11 @@ def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[
         "motion": [round(float(score), 5) for score in clip.motion],
         "timings_s": {stage: round(seconds, 4) for stage, seconds in clip.timings.items()},
         "peak_memory_bytes": peak_bytes(),
-        "versions": _versions(pipeline.engine.name),
+        "versions": {
+            "python": platform.python_version(),
+            **installed_versions(("keyvid", "numpy", "av")),
+            **pipeline.engine.spec.versions(),
+        },
     }
 
 
@@ -62,14 +65,3 @@ def count_flop(clip: Clip, bundle: Bundle) -> int | None:
             return None
         total += calls * flops
     return total
-
-
-def _versions(engine: str) -> dict[str, str]:
-    """Of Python, of this package and of what did the work."""
-    versions = {"python": platform.python_version()}
-    for package in ("keyvid", "numpy", "av"):
-        versions[package] = importlib.metadata.version(package)
-    backend = engine.split("-")[0]  # "openvino-bf16" is OpenVINO
-    if backend in sys.modules:
-        versions[backend] = sys.modules[backend].__version__
-    return versions

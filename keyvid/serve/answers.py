@@ -27,7 +27,7 @@ class Detail(BaseModel):
     )
 
 
-class Progress(BaseModel):
+class JobProgress(BaseModel):
     """How far a clip is.
 
     Attributes:
@@ -70,7 +70,7 @@ class JobAnswer(BaseModel):
     frames: int
     remarks: list[str]
     error: str
-    progress: Progress
+    progress: JobProgress
     links: Links
 
     model_config = ConfigDict(
@@ -115,7 +115,7 @@ def describe(job: Job, workshop: Workshop) -> JobAnswer:
         frames=job.num_frames,
         remarks=list(job.remarks),
         error=job.error,
-        progress=Progress(
+        progress=JobProgress(
             stage=job.stage,
             step=job.step,
             num_steps=job.num_steps,

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines import doctor
-from keyvid.engines.engine import ENGINES, EngineStatus
+from keyvid.engines.engine import EngineStatus
+from keyvid.engines.spec import ENGINES
 from keyvid.errors import EngineError
 
 

@@ -15,7 +15,8 @@ import pytest
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import FileSpec, TensorSpec
 from keyvid.engines import engine as engine_module
-from keyvid.engines.engine import ENGINES, Engine, choose_engine, open_engine, probe_engine
+from keyvid.engines.engine import Engine, choose_engine, open_engine, probe_engine
+from keyvid.engines.spec import ENGINES, EngineSpec
 from keyvid.errors import BundleError, EngineError, SettingsError
 
 # float32: one matrix product of 64 terms, tanh. bfloat16 keeps 8 bits, so that each of the 64
@@ -232,7 +233,7 @@ def test_bf16_needs_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     from keyvid.engines import openvino_engine
 
     core = SimpleNamespace(available_devices=["CPU"], get_property=lambda *_: ["FP32", "INT8"])
-    monkeypatch.setattr(openvino_engine, "_core", lambda: core)
+    monkeypatch.setattr(openvino_engine, "_core", lambda _: core)
     assert probe_engine("openvino").available
     assert probe_engine("openvino-bf16").detail.startswith("this processor has no bfloat16")
 
@@ -247,7 +248,7 @@ def test_a_backend_that_is_not_installed(package: str) -> None:
         print(choose_engine().name)
     """
     detail, choice = _python(code).splitlines()
-    assert detail == f"not installed; pip install {package}"
+    assert detail == f"{package} is not installed; pip install 'keyvid[cpu]'"
     assert choice == ("onnxruntime" if package == "openvino" else "openvino")
 
 
@@ -282,7 +283,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 def _make_unavailable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    def probe(_: str) -> str:
+    def probe(_: EngineSpec) -> str:
         raise EngineError("no such luck; see elsewhere")
 
     _replace_probe(monkeypatch, probe, names)
@@ -295,13 +296,13 @@ def _make_available(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def _replace_probe(
-    monkeypatch: pytest.MonkeyPatch, probe: Callable[[str], str], names: Collection[str]
+    monkeypatch: pytest.MonkeyPatch, probe: Callable[[EngineSpec], str], names: Collection[str]
 ) -> None:
-    backend: Callable[[str], object] = engine_module._backend
+    backend: Callable[[EngineSpec], object] = engine_module._backend
     monkeypatch.setattr(
         engine_module,
         "_backend",
-        lambda name: SimpleNamespace(probe=probe) if name in names else backend(name),
+        lambda spec: SimpleNamespace(probe=probe) if spec.name in names else backend(spec),
     )
 
 

@@ -9,11 +9,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from keyvid.bundle.specs import GraphMemory
 from keyvid.engines.memory import (
     available_bytes,
     drop_mapped_pages,
-    engine_bytes,
     mapped_pages_dropped,
     peak_bytes,
     process_bytes,
@@ -105,13 +103,3 @@ def test_mapped_files_are_dropped_and_read_again(tmp_path):
     with mapped_pages_dropped([tmp_path / "weights"]):
         assert mapped[:] == content
     assert held - held_of_files() > size // 2
-
-
-def test_what_engines_take():
-    stored = GraphMemory(weights=1000, cast=0, values=100, scores=500)
-    cast = GraphMemory(weights=1000, cast=1000, values=100, scores=500)
-    assert engine_bytes("openvino", stored, 10) == 45_000_000 + 200 * 10 + 1100 + 100
-    assert engine_bytes("openvino", cast, 10) == engine_bytes("openvino", stored, 10) + 1000
-    keeps_scores = 20_000_000 + 20 * 10 + 2100 + 6.5 * 600
-    assert engine_bytes("onnxruntime", stored, 10) == keeps_scores
-    assert engine_bytes("tensorrt", stored, 10) is None  # not this memory

@@ -13,7 +13,8 @@ import pytest
 
 from keyvid.bundle.manifest import Bundle, write_manifest
 from keyvid.engines import doctor
-from keyvid.engines.engine import ENGINES, probe_engine
+from keyvid.engines.engine import probe_engine
+from keyvid.engines.spec import ENGINES
 from keyvid.engines.verification import (
     NUM_POINTS,
     GraphReport,

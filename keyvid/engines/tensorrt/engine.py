@@ -9,6 +9,7 @@ import numpy as np
 
 from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.gpu import MEMORY_ADVICE, Buffer, Gpu, Stream, find_gpu, free_bytes
+from keyvid.engines.spec import EngineSpec
 from keyvid.engines.tensorrt.bundled_plans import find_bundled
 from keyvid.engines.tensorrt.library import Library, make_logger
 from keyvid.engines.tensorrt.plan import (
@@ -25,9 +26,9 @@ from keyvid.errors import EngineError
 log = logging.getLogger(__name__)
 
 
-def probe(name: str) -> str:
-    """Version and device; see `keyvid.engines.engine.probe_engine`."""
-    settings = SETTINGS[name]
+def probe(spec: EngineSpec) -> str:
+    """Version and device; see `keyvid.engines.engine.Backend`."""
+    settings = SETTINGS[spec.name]
     library = settings.library
     library.check_installed()  # its import takes 100 MB, which a machine without a GPU can spare
     gpu = find_gpu()
@@ -37,13 +38,13 @@ def probe(name: str) -> str:
     return f"{library.title} {version} on {gpu.name}, precision of the graph, no TF32{streaming}"
 
 
-def load(name: str, path: Path, threads: int | None) -> "TensorRtRunner":
+def load(spec: EngineSpec, path: Path, threads: int | None) -> "TensorRtRunner":
     """An engine for the graph at the absolute `path`.
 
     Its plan is that of the cache, else that of its bundle; without any it is built. A plan of the
     cache that is refused is built once more.
     """
-    settings, plans, gpu = SETTINGS[name], PlanCache(), find_gpu()
+    settings, plans, gpu = SETTINGS[spec.name], PlanCache(), find_gpu()
     known = find_plan(path, settings, plans, gpu)
     if known is not None:
         try:

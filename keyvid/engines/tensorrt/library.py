@@ -25,7 +25,6 @@ class Library:
         module: that is imported.
         extra: of keyvid, which installs it.
         oldest: the first version that is taken.
-        cards: GPUs that it runs on, in words.
         capabilities: compute capabilities that it builds plans for on any machine, its kernels
             being compiled where they run; none where it times kernels on the very GPU.
         portable: those of a plan that is made for no GPU in particular.
@@ -35,7 +34,6 @@ class Library:
     module: str
     extra: str
     oldest: tuple[int, int]
-    cards: str
     capabilities: tuple[str, ...] = ()
     portable: tuple[str, ...] = ()
 
@@ -110,15 +108,12 @@ TENSORRT = Library(
     module="tensorrt",
     extra="tensorrt",
     oldest=(11, 0),
-    cards="compute capability 7.5 and newer",
 )
 TENSORRT_RTX = Library(
     title="TensorRT for RTX",
     module="tensorrt_rtx",
     extra="rtx",
     oldest=(1, 7),
-    cards="compute capability 7.5, 8.0, 8.6, 8.9, 12.0 and 12.1: GeForce and RTX cards from 2018 "
-    "on, A100; not 9.0 (H100, H200), not 10.x",
     capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
     portable=("8.6", "8.9", "12.0"),
 )

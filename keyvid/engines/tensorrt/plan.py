@@ -13,7 +13,7 @@ from keyvid.engines.gpu import Gpu, find_gpu, free_bytes
 from keyvid.engines.tensorrt.builder import BuildRequest
 from keyvid.engines.tensorrt.library import TENSORRT, TENSORRT_RTX, Library
 from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
-from keyvid.engines.tensorrt.process import Progress, run_builder
+from keyvid.engines.tensorrt.process import run_builder
 from keyvid.errors import EngineError
 
 BUILDER_VERSION = 2  # a change in how plans are built makes old ones stale
@@ -133,7 +133,7 @@ def build_plan(
     cache: PlanCache,
     targets: tuple[str, ...] = (),
     memory_bytes: int | None = None,
-    progress: Progress = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """The plan of the ONNX file at the absolute path `graph`, built if the cache has none.
 
@@ -195,7 +195,10 @@ def _get_or_make_timed(cache: PlanCache, ingredients: Ingredients, make: Make) -
 
 
 def _build(
-    request: BuildRequest, limits: list[int | None], lock: int, progress: Progress
+    request: BuildRequest,
+    limits: list[int | None],
+    lock: int,
+    progress: Callable[[str], None],
 ) -> dict[str, float]:
     """Write the plan, with the next limit of workspace after each failure that it may help."""
     name, failures = Path(request.graph).name, []

@@ -14,11 +14,12 @@ from keyvid.engines.tensorrt.builder import BuildRequest
 
 _BUILDER = [sys.executable, "-P", "-m", "keyvid.engines.tensorrt.builder"]
 
-Progress = Callable[[str], None]
 log = logging.getLogger(__name__)
 
 
-def run_builder(request: BuildRequest, lock: int, progress: Progress) -> dict[str, Any]:
+def run_builder(
+    request: BuildRequest, lock: int, progress: Callable[[str], None]
+) -> dict[str, Any]:
     """The last message of a builder process, a failure if it ended without one.
 
     It inherits the lock, so that no other build begins while it lives, whatever becomes of us.

@@ -1,16 +1,13 @@
 """Classifier-free guidance as a row of weights over the branches of one batched call."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keyvid.runtime.diffusion.denoise import Velocity
 from keyvid.runtime.diffusion.schedule import trailing_timesteps
-from keyvid.sampling import UNetSampling
-
-if TYPE_CHECKING:  # which asks here what has to fit in memory
-    from keyvid.runtime.networks.stages import Stage
+from keyvid.runtime.networks.stages import OpenStage
+from keyvid.sampling import UNETS, Sampling, UNetSampling
 
 
 def branch_weights(image: float, text: float, audio: float) -> np.ndarray:
@@ -57,27 +54,14 @@ def active_branches(weights: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero([*(weights[:-1] != 0), True]).tolist())
 
 
-def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> tuple[int, ...]:
-    """Branches per network call that suit `active` ones, the best first.
-
-    Args:
-        exported: batches that there are graphs for.
-        wanted: the most at a time; None for those with the fewest branches in vain, the largest
-            of them and then ever smaller ones.
-    """
-    most = min(active, wanted or max(exported), max(exported))
-    best = min(size for size in exported if size >= most)
-    if wanted:
-        return (best,)
-    sizes: list[int] = []
-    for size in sorted(exported, key=lambda size: (-active % size, -size)):
-        if size <= min(sizes, default=best):
-            sizes.append(size)
-    return tuple(sizes)
+def count_branches(sampling: Sampling) -> dict[str, int]:
+    """Of each U-Net the most branches that a step has to run."""
+    rows = {unet: guidance_rows(sampling.of(unet)).values() for unet in UNETS}
+    return {unet: max(len(active_branches(row)) for row in rows[unet]) for unet in UNETS}
 
 
 def guided_velocity(
-    unet: "Stage",
+    unet: OpenStage,
     rows: Mapping[int, np.ndarray],
     rescale: float,
     *,
@@ -117,7 +101,7 @@ def guided_velocity(
 
 
 def _bind(
-    unet: "Stage",
+    unet: OpenStage,
     active: tuple[int, ...],
     context: np.ndarray,
     audio: np.ndarray,

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from keyvid.engines.backend import first_line
+from keyvid.engines.spec import ENGINES
 from keyvid.errors import EngineError, KeyvidError, SettingsError
 from keyvid.runtime.jobs.batch import Outcome, run_entry
 from keyvid.runtime.jobs.job_file import Entry
@@ -21,7 +22,6 @@ except ImportError as error:
     raise KeyvidError("--ray needs Ray; pip install 'keyvid[ray]'") from error
 
 _RETRIES = 2  # of a job whose worker died
-_CPU_ENGINES = ("openvino", "openvino-bf16", "onnxruntime")
 
 
 class Worker:
@@ -102,7 +102,8 @@ def _divide(
         cluster: how many there are of "CPU" and "GPU".
     """
     num_cpus, num_gpus = (int(cluster.get(kind, 0)) for kind in ("CPU", "GPU"))
-    if num_gpus and loading["engine"] not in _CPU_ENGINES:
+    spec = ENGINES.get(loading["engine"])  # None for "auto"
+    if num_gpus and not (spec and spec.device == "cpu"):
         return min(num_workers or num_gpus, num_gpus), {"num_cpus": 0, "num_gpus": 1}
     threads = loading["threads"] or max(num_cpus // (num_workers or num_cpus or 1), 1)
     most = num_cpus // threads

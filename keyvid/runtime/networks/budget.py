@@ -1,16 +1,15 @@
 """Memory: guidance branches per network call, and what may be open side by side."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
-from keyvid.engines.engine import form_for
-from keyvid.engines.memory import available_bytes, engine_bytes, process_bytes
+from keyvid.engines.memory import available_bytes, process_bytes
+from keyvid.engines.spec import EngineSpec
 from keyvid.errors import SettingsError
-from keyvid.runtime.diffusion.guidance import active_branches, batch_sizes, guidance_rows
-from keyvid.sampling import UNETS, Sampling
+from keyvid.sampling import Temporal
 from keyvid.sizes import format_size, format_sizes
 
 # What graphs may take side by side where they lie in other memory than this process, which nobody
@@ -27,52 +26,54 @@ class Budget:
         max_memory: bytes that this process may take, None for what is free.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, max_memory: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, spec: EngineSpec, max_memory: int | None = None) -> None:
         self._bundle = bundle
-        self._engine = engine
+        self._spec = spec
         self._max_memory = max_memory
         self._held = process_bytes()  # without any graph
-        self._is_here = engine_bytes(engine, next(_all_graphs(bundle)).memory, 0) is not None
 
     def bytes_of(self, graph: GraphSpec) -> int:
         """What the engine takes for `graph` at most."""
-        size = self._bundle.files[graph.file].bytes
-        here = engine_bytes(self._engine, graph.memory, size)
-        return graph.memory.weights + graph.memory.values if here is None else here
+        if self._spec.footprint is None:
+            return graph.memory.weights + graph.memory.values
+        return self._spec.footprint.bytes_of(graph.memory, self._bundle.files[graph.file].bytes)
 
     def room(self) -> int:
         """What all graphs together may take."""
-        if not self._is_here:
+        if self._spec.footprint is None:
             return _ROOM_ELSEWHERE
         return self._room_of_process() - self._held
 
     def choose_graphs(
-        self, sampling: Sampling, cfg_batch: int | None = None
+        self, active: Mapping[str, int], temporal: Temporal, cfg_batch: int | None = None
     ) -> dict[str, GraphSpec]:
-        """The graph of each stage for a clip with `sampling`, so that each fits by itself.
+        """The graph of each stage for a clip, so that each fits by itself.
 
         Of a U-Net it is the one with the best number of guidance branches per network call.
 
         Args:
+            active: of each U-Net the most branches that a step runs.
+            temporal: the interpolator's attention.
             cfg_batch: the most branches that may go together; None leaves it to the memory.
         Raises:
             SettingsError: a stage does not fit; says how much the largest takes.
         """
         check_cfg_batch(self._bundle, cfg_batch)
+        is_here = self._spec.footprint is not None
         room = self._room_of_process()
         chosen: dict[str, GraphSpec] = {}
         lines: list[tuple[int, str]] = []
         too_large: list[tuple[int, str, GraphSpec]] = []
         for stage in self._bundle.stages:
-            graphs = [*_graphs(self._bundle, stage, self._engine, sampling, cfg_batch)]
+            graphs = [*self._candidates(stage, active.get(stage), temporal, cfg_batch)]
             needs = [self._held + self.bytes_of(graph) for graph in graphs]
-            fits = [needed <= room or not self._is_here for needed in needs]
+            fits = [needed <= room or not is_here for needed in needs]
             if not any(fits):
                 too_large.append((needs[-1], stage, graphs[-1]))
                 continue
             taken = fits.index(True)
             graph = chosen[stage] = graphs[taken]
-            if self._is_here:
+            if is_here:
                 forecast = f"{graph.file}: at most {format_size(needs[taken])} of memory"
                 lines.append((logging.INFO, forecast))
             if taken:
@@ -86,29 +87,41 @@ class Budget:
             log.log(level, line)
         return chosen
 
+    def _candidates(
+        self, stage: str, active: int | None, temporal: Temporal, cfg_batch: int | None
+    ) -> Iterator[GraphSpec]:
+        """The graphs of a stage that could be taken, the best first."""
+        form, bundle = self._spec.form, self._bundle
+        if active is None:
+            yield bundle.graph(stage, form=form)
+            return
+        mode = temporal if stage == "interpolator" else None
+        for branches in batch_sizes(active, bundle.branches(stage), cfg_batch):
+            yield bundle.graph(stage, branches=branches, temporal=mode, form=form)
+
     def _room_of_process(self) -> int:
         if self._max_memory is not None:
             return self._max_memory
         return process_bytes() + available_bytes()
 
 
-def _all_graphs(bundle: Bundle) -> Iterator[GraphSpec]:
-    return (graph for stage in bundle.stages.values() for graph in stage.graphs)
+def batch_sizes(active: int, exported: tuple[int, ...], wanted: int | None) -> tuple[int, ...]:
+    """Branches per network call that suit `active` ones, the best first.
 
-
-def _graphs(
-    bundle: Bundle, stage: str, engine: str, sampling: Sampling, cfg_batch: int | None
-) -> Iterator[GraphSpec]:
-    """The graphs of a stage that could be taken, the best first."""
-    form = form_for(engine)
-    if stage not in UNETS:
-        yield bundle.graph(stage, form=form)
-        return
-    rows = guidance_rows(sampling.of(stage)).values()
-    active = max(len(active_branches(weights)) for weights in rows)
-    temporal = sampling.temporal if stage == "interpolator" else None
-    for branches in batch_sizes(active, bundle.branches(stage), cfg_batch):
-        yield bundle.graph(stage, branches=branches, temporal=temporal, form=form)
+    Args:
+        exported: batches that there are graphs for.
+        wanted: the most at a time; None for those with the fewest branches in vain, the largest
+            of them and then ever smaller ones.
+    """
+    most = min(active, wanted or max(exported), max(exported))
+    best = min(size for size in exported if size >= most)
+    if wanted:
+        return (best,)
+    sizes: list[int] = []
+    for size in sorted(exported, key=lambda size: (-active % size, -size)):
+        if size <= min(sizes, default=best):
+            sizes.append(size)
+    return tuple(sizes)
 
 
 def check_cfg_batch(bundle: Bundle, cfg_batch: int | None) -> None:

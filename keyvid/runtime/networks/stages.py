@@ -13,6 +13,7 @@ import numpy as np
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import Engine, open_graph
+from keyvid.engines.spec import EngineSpec
 from keyvid.errors import EngineError
 from keyvid.runtime.networks.budget import Budget
 
@@ -29,14 +30,16 @@ class OpenGraphs:
     """The graphs of a bundle that are open; those that do not fit beside a new one are closed.
 
     Args:
-        engine: name of the engine for all graphs.
+        spec: the engine for all graphs.
         threads: CPU threads, None for the engine's own choice.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, threads: int | None, budget: Budget) -> None:
+    def __init__(
+        self, bundle: Bundle, spec: EngineSpec, threads: int | None, budget: Budget
+    ) -> None:
         self.bundle = bundle
-        self.engine = engine
         self.budget = budget
+        self._spec = spec
         self._threads = threads
         self._open: dict[str, tuple[GraphSpec, Engine]] = {}
 
@@ -44,7 +47,7 @@ class OpenGraphs:
         """The graph of a stage made callable, nothing bound."""
         if graph.file not in self._open:
             self._make_room(graph)
-            engine = open_graph(self.bundle, stage, graph, self.engine, self._threads)
+            engine = open_graph(self.bundle, stage, graph, self._spec, self._threads)
             self._open[graph.file] = graph, engine
         _, engine = self._open[graph.file]
         engine.unbind()
@@ -65,7 +68,7 @@ class OpenGraphs:
             self.close(by_size.pop())
 
 
-class Stage:
+class OpenStage:
     """An open stage: the graph of it that is in use, and how far it is.
 
     Attributes:
@@ -162,10 +165,10 @@ class StageRunner:
             self.progress(WINDOW, index, num_windows)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[Stage]:
+    def open(self, name: str) -> Iterator[OpenStage]:
         """The stage `name`; after an error in the `with` block the graph in use is closed."""
         start = perf_counter()
-        stage = Stage(self, name)
+        stage = OpenStage(self, name)
         try:
             yield stage
         except BaseException:

@@ -4,13 +4,13 @@ import torch
 
 from keyvid.runtime.diffusion.guidance import (
     active_branches,
-    batch_sizes,
     branch_weights,
     combine,
+    count_branches,
     guidance_rows,
     guided_velocity,
 )
-from keyvid.sampling import UNetSampling
+from keyvid.sampling import Sampling, UNetSampling
 from keyvid_ref.pipeline import guide
 
 SHAPE = (4, 2, 3, 4, 5)
@@ -46,25 +46,6 @@ def test_one_branch_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("active", "exported", "wanted", "sizes"),
-    [
-        (4, (1, 2, 3, 4), None, (4, 2, 1)),
-        (3, (1, 2, 3, 4), None, (3, 1)),
-        (3, (1, 2, 4), None, (1,)),
-        (2, (1, 2, 4), None, (2, 1)),
-        (1, (1, 2, 4), None, (1,)),
-        (4, (1, 2), None, (2, 1)),
-        (2, (1, 2, 4), 4, (2,)),
-        (4, (1, 2, 4), 2, (2,)),
-        (3, (1, 2, 4), 1, (1,)),
-        (3, (1, 2, 4), 3, (4,)),
-    ],
-)
-def test_batch_sizes(active, exported, wanted, sizes):
-    assert batch_sizes(active, exported, wanted) == sizes
-
-
-@pytest.mark.parametrize(
     ("scales", "active"),
     [
         ((2, 7.5, 9), [0, 1, 2, 3]),
@@ -85,6 +66,17 @@ def test_only_guided_timesteps_take_several_branches():
     rows = guidance_rows(UNetSampling(steps=5, guidance_from=800, guidance_until=300))
     active = {timestep: active_branches(weights) for timestep, weights in rows.items()}
     assert active == {999: (3,), 799: (0, 1, 3), 599: (0, 1, 3), 399: (0, 1, 3), 199: (3,)}
+
+
+def test_the_most_branches_of_a_step_count():
+    sampling = Sampling(
+        generator=UNetSampling(steps=5, guidance_audio=8.0, guidance_from=800, guidance_until=300),
+        interpolator=UNetSampling(guidance_image=1.0, guidance_text=1.0, guidance_audio=1.0),
+    )
+    rows = guidance_rows(sampling.generator).values()
+    most = max(len(active_branches(row)) for row in rows)
+    assert len(active_branches(next(iter(rows)))) == 1 < most
+    assert count_branches(sampling) == {"generator": most, "interpolator": 1}
 
 
 class RecordedUNet:

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from keyvid.engines.spec import ENGINES
 from keyvid.errors import SettingsError
 from keyvid.runtime.jobs import batch, cli
 from keyvid.runtime.jobs.batch import Outcome, Results
@@ -31,7 +32,11 @@ OPTIONS = ["--jobs", "jobs.jsonl", "--ray", "--steps", "1", "--interpolator-step
         ({"CPU": 8.0}, "auto", 4, 9, (2, {"num_cpus": 4})),
         ({"CPU": 8.0, "GPU": 4.0}, "auto", None, 0, (4, {"num_cpus": 0, "num_gpus": 1})),
         ({"CPU": 8.0, "GPU": 4.0}, "cuda", None, 3, (3, {"num_cpus": 0, "num_gpus": 1})),
-        ({"CPU": 8.0, "GPU": 4.0}, "openvino", None, 0, (8, {"num_cpus": 1})),
+        *(
+            ({"CPU": 8.0, "GPU": 4.0}, name, None, 0, (8, {"num_cpus": 1}))
+            for name, spec in ENGINES.items()
+            if spec.device == "cpu"
+        ),
     ],
 )
 def test_workers_divide_the_cluster(

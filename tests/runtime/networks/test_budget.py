@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 
 from keyvid.bundle.specs import GraphMemory, GraphSpec
+from keyvid.engines.spec import ENGINES, Footprint
 from keyvid.errors import SettingsError
 from keyvid.runtime.networks import budget
-from keyvid.runtime.networks.budget import Budget
-from keyvid.sampling import Sampling, UNetSampling
+from keyvid.runtime.networks.budget import Budget, batch_sizes
+from keyvid.sampling import Sampling
 
 GB = 10**9
-FOUR = Sampling(UNetSampling(guidance_audio=8.0))
-THREE = FOUR.without_prompt()
 HELD = GB // 2
 
 
@@ -37,12 +36,14 @@ def make_graphs(exported) -> dict[str, list[GraphSpec]]:
     }
 
 
+# An engine that takes what the graph needs, and one that takes it elsewhere.
+HERE = replace(ENGINES["openvino"], footprint=Footprint(0, 0, 1, 1, False))
+ELSEWHERE = ENGINES["tensorrt"]
+
+
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    """An engine that takes what the graph needs, and `machine(n)` GB that are free."""
-    monkeypatch.setattr(
-        budget, "engine_bytes", lambda _, memory, __: memory.weights + memory.values
-    )
+    """`machine(n)` GB are free."""
     monkeypatch.setattr(budget, "process_bytes", lambda: HELD)
 
     def free(gigabytes: float) -> None:
@@ -54,13 +55,19 @@ def machine(monkeypatch):
 
 @pytest.fixture
 def choose(bundle_of):
-    """`choose(sampling, exported, **limits)`: the batches for such a bundle."""
+    """`choose(active, exported, **limits)`: the batches for such a bundle."""
 
     def call(
-        sampling=FOUR, exported=(4, 3, 2, 1), cfg_batch=None, max_memory=None
+        active=4,
+        exported=(4, 3, 2, 1),
+        temporal="windows",
+        cfg_batch=None,
+        max_memory=None,
+        spec=HERE,
     ) -> dict[str, int]:
-        bundle = bundle_of(FOUR, make_graphs(exported))
-        chosen = Budget(bundle, "openvino", max_memory).choose_graphs(sampling, cfg_batch)
+        bundle = bundle_of(Sampling(), make_graphs(exported))
+        branches = {"generator": active, "interpolator": active}
+        chosen = Budget(bundle, spec, max_memory).choose_graphs(branches, temporal, cfg_batch)
         return {stage: graph.branches for stage, graph in chosen.items() if graph.branches}
 
     return call
@@ -68,7 +75,7 @@ def choose(bundle_of):
 
 def test_all_at_once_where_there_is_memory(choose, machine):
     assert choose() == {"generator": 4, "interpolator": 4}
-    assert choose(THREE) == {"generator": 3, "interpolator": 3}
+    assert choose(3) == {"generator": 3, "interpolator": 3}
 
 
 @pytest.mark.parametrize(
@@ -87,10 +94,10 @@ def test_what_a_limit_leaves_counts_with_what_is_held(choose, machine):
 
 def test_branches_are_not_run_in_vain(choose, machine):
     machine(9)  # two at a time would run four of the three
-    assert choose(THREE)["interpolator"] == 1
+    assert choose(3)["interpolator"] == 1
     machine(10)
-    assert choose(THREE)["interpolator"] == 3
-    assert choose(THREE, exported=(4, 2, 1))["generator"] == 1
+    assert choose(3)["interpolator"] == 3
+    assert choose(3, exported=(4, 2, 1))["generator"] == 1
 
 
 def test_a_wish_is_kept_or_refused(choose, machine):
@@ -122,13 +129,12 @@ def test_too_little_is_refused_with_the_number(choose, machine):
 
 def test_the_temporal_mode_counts(choose, machine):
     machine(31)
-    assert choose(replace(FOUR, temporal="full"))["interpolator"] == 1
+    assert choose(temporal="full")["interpolator"] == 1
 
 
-def test_a_gpu_engine_is_not_limited(choose, monkeypatch, machine):
-    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+def test_a_gpu_engine_is_not_limited(choose, machine):
     machine(0)
-    assert choose() == {"generator": 4, "interpolator": 4}
+    assert choose(spec=ELSEWHERE) == {"generator": 4, "interpolator": 4}
 
 
 @pytest.mark.parametrize("size", [0, 5])
@@ -143,3 +149,22 @@ def test_the_choice_is_logged(choose, caplog):
     assert "interpolator.b2: at most 7.5 GB of memory" in caplog.text
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert warnings == ["interpolator: 2 guidance branches a call, more do not fit in memory"]
+
+
+@pytest.mark.parametrize(
+    ("active", "exported", "wanted", "sizes"),
+    [
+        (4, (1, 2, 3, 4), None, (4, 2, 1)),
+        (3, (1, 2, 3, 4), None, (3, 1)),
+        (3, (1, 2, 4), None, (1,)),
+        (2, (1, 2, 4), None, (2, 1)),
+        (1, (1, 2, 4), None, (1,)),
+        (4, (1, 2), None, (2, 1)),
+        (2, (1, 2, 4), 4, (2,)),
+        (4, (1, 2, 4), 2, (2,)),
+        (3, (1, 2, 4), 1, (1,)),
+        (3, (1, 2, 4), 3, (4,)),
+    ],
+)
+def test_batch_sizes(active, exported, wanted, sizes):
+    assert batch_sizes(active, exported, wanted) == sizes

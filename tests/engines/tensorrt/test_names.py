@@ -6,19 +6,18 @@ That of TensorRT is known from the sources of its bindings, that of TensorRT for
 import ast
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.engines.rtx import needs_rtx
 
-HERE = Path(__file__).parent
-API: dict[str, list[str]] = json.loads((HERE / "fakes" / "tensorrt_api.json").read_text())[
-    "classes"
-]
+FAKES = Path(__file__).parents[1] / "fakes"
+API: dict[str, list[str]] = json.loads((FAKES / "tensorrt_api.json").read_text())["classes"]
 # Bound as an object of its own in the sources, which the list does not look into.
 API["ILogger"] = ["log", "Severity"]
-ENGINES = HERE.parents[1] / "engines"
-MODULES = ["tensorrt_builder.py", "tensorrt_engine.py", "tensorrt_library.py"]
+SOURCES = Path(__file__).parents[3] / "keyvid" / "engines"
+MODULES = ["builder.py", "engine.py", "library.py"]
 # Names of variables in these modules, and what they are. `trt` is the package.
 VARIABLES = {
     "builder": "Builder",
@@ -52,7 +51,7 @@ MONITOR = {"phase_start", "step_complete", "phase_finish"}
 
 def names(module: str) -> Iterator[tuple[str, str]]:
     """Class and member, or class and "", of each use of TensorRT."""
-    for node in ast.walk(ast.parse((ENGINES / module).read_text())):
+    for node in ast.walk(ast.parse((SOURCES / "tensorrt" / module).read_text())):
         if not isinstance(node, ast.Attribute):
             continue
         owner = node.value
@@ -110,7 +109,7 @@ def test_the_walk_sees_what_it_should() -> None:
 def test_no_object_of_tensorrt_has_another_name() -> None:
     """What the package makes is kept in variables that the walk knows."""
     for module in MODULES:
-        for node in ast.walk(ast.parse((ENGINES / module).read_text())):
+        for node in ast.walk(ast.parse((SOURCES / "tensorrt" / module).read_text())):
             if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
                 continue
             maker = ast.unparse(node.value.func)
@@ -123,15 +122,15 @@ def test_no_object_of_tensorrt_has_another_name() -> None:
 
 def test_the_monitor_overrides_what_there_is() -> None:
     assert set(API["IProgressMonitor"]) == MONITOR
-    tree = ast.parse((ENGINES / "tensorrt_builder.py").read_text())
+    tree = ast.parse((SOURCES / "tensorrt" / "builder.py").read_text())
     (monitor,) = (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "Monitor")
     methods = {n.name for n in monitor.body if isinstance(n, ast.FunctionDef)}
     assert methods - {"__init__"} == MONITOR
 
 
 def test_only_these_modules_use_tensorrt() -> None:
-    users = {path.name for path in ENGINES.glob("*.py") if "trt." in path.read_text()}
-    assert users == set(MODULES)
+    users = [path for path in SOURCES.rglob("*.py") if re.search(r"\btrt\.", path.read_text())]
+    assert sorted(users) == [SOURCES / "tensorrt" / module for module in MODULES]
 
 
 def test_the_stand_in_promises_nothing_else() -> None:
@@ -140,7 +139,7 @@ def test_the_stand_in_promises_nothing_else() -> None:
         "IRuntimeConfig": ["cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"],
         "IRuntimeCache": ["deserialize", "serialize"],
     }
-    tree = ast.parse((HERE / "fakes" / "trt.py").read_text())
+    tree = ast.parse((FAKES / "trt.py").read_text())
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             own = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}

@@ -1,5 +1,5 @@
-"""The CUDA engine as far as it can be shown without a GPU: its I/O binding on ONNX Runtime's CPU,
-and that it refuses to run where only the CPU would.
+"""ONNX Runtime on the CPU, and on a GPU as far as it can be shown without: its I/O binding with the
+provider for the CPU, and that it refuses to run where only the CPU would.
 """
 
 import shutil
@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 
 from keyvid.bundle.manifest import Bundle, write_manifest
-from keyvid.engines import cuda_engine
-from keyvid.engines.cuda_engine import CudaRunner
+from keyvid.engines import onnxruntime_engine
 from keyvid.engines.engine import Engine, open_engine, probe_engine
+from keyvid.engines.onnxruntime_engine import OnnxRuntimeRunner
+from keyvid.engines.spec import ENGINES
 from keyvid.engines.verification import verify_engine
 from keyvid.errors import EngineError
 
@@ -23,20 +24,20 @@ from keyvid.errors import EngineError
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """What is found once a process is found anew."""
-    for function in (cuda_engine.probe, cuda_engine._import):
+    for function in (onnxruntime_engine.probe, onnxruntime_engine._import):
         function.cache_clear()
     yield
-    for function in (cuda_engine.probe, cuda_engine._import):
+    for function in (onnxruntime_engine.probe, onnxruntime_engine._import):
         function.cache_clear()
 
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine on the CPU provider, with the same calls."""
-    monkeypatch.setattr(cuda_engine, "_PROVIDER", "CPUExecutionProvider")
-    monkeypatch.setattr(cuda_engine, "_OPTIONS", {})
-    monkeypatch.setattr(cuda_engine, "_CAPTURE", {})
-    monkeypatch.setattr(cuda_engine, "_DEVICE", "cpu")
+    providers = onnxruntime_engine._PROVIDERS
+    there = {"name": "CPUExecutionProvider", "memory": "cpu", "options": {}}
+    # What a provider does not know it ignores, so that these sessions "record".
+    monkeypatch.setitem(providers, "gpu", replace(providers["gpu"], **there))
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_bound_inputs_go_to_the_device_once(
             made.append(array.shape)
             return value.ortvalue_from_numpy(array, *device)
 
-    monkeypatch.setattr(engine._runner, "_values", Counting)
+    monkeypatch.setattr(onnxruntime, "OrtValue", Counting)
     update = value.update_inplace
     monkeypatch.setattr(
         value,
@@ -115,11 +116,11 @@ def test_a_provider_that_does_not_load_is_no_engine(
     with pytest.raises(EngineError, match="engine cuda cannot be used: the CUDA provider"):
         open_engine(affine_bundle, "affine", engine="cuda")
     with pytest.raises(EngineError, match="the CUDA provider of ONNX Runtime does not load"):
-        CudaRunner(affine_bundle.path / "affine.onnx")
+        OnnxRuntimeRunner(ENGINES["cuda"], affine_bundle.path / "affine.onnx", None)
 
 
 def test_the_smallest_graph_is_one() -> None:
-    model = onnx.load_from_string(cuda_engine._SMALLEST_GRAPH)
+    model = onnx.load_from_string(onnxruntime_engine._SMALLEST_GRAPH)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Relu"]
 
@@ -128,7 +129,7 @@ def test_nodes_left_to_the_cpu_are_said(
     affine_bundle: Bundle, on_cpu: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Asked for none there, ONNX Runtime refuses this provider; it is taken all the same."""
-    CudaRunner(affine_bundle.path / "affine.onnx")
+    OnnxRuntimeRunner(ENGINES["cuda"], affine_bundle.path / "affine.onnx", None)
     assert "affine.onnx: parts of it run on the CPU" in caplog.text
 
 
@@ -139,7 +140,7 @@ def test_what_cannot_be_recorded_runs_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cuda_engine, "_STRICT", {})  # as if all nodes were on the GPU
+    monkeypatch.setattr(onnxruntime_engine, "_STRICT", {})  # as if all nodes were on the GPU
     engine = open_engine(affine_bundle, "affine", engine="cuda")
     first = engine._runner._session
 
