@@ -14,14 +14,18 @@ from keyvid.__main__ import COMMANDS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 DOCUMENTS.remove(ROOT / "CHANGELOG.md")  # tells of what was, too
-FOLDERS = "keyvid keyvid_ref bench tests docs engines export runtime examples".split()
+ROOMS = ["keyvid", "keyvid_ref", "bench", "tests", "docs"]
+LINKS = ["engines", "export", "runtime", "examples"]
     "keyvid",
     "keyvid_ref",
     "bench",
     "tests",
     "docs",
-    *["engines", "export", "runtime", "examples"],
-)
+    "engines",
+    "export",
+    "runtime",
+    "examples",
+]
 
 
 def _named(document: Path) -> str:
@@ -73,7 +77,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_are_there(document: Path) -> None:
-    tops = "|".join(FOLDERS)
+    tops = "|".join([*ROOMS, *LINKS])
     paths = re.findall(rf"(?<![\w./~-])((?:{tops})/[\w./-]*)", _named(document))
     assert [path for path in paths if not (ROOT / path.rstrip(".")).exists()] == []
 
