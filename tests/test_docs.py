@@ -16,16 +16,6 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 DOCUMENTS.remove(ROOT / "CHANGELOG.md")  # tells of what was, too
 ROOMS = ["keyvid", "keyvid_ref", "bench", "tests", "docs"]
 LINKS = ["engines", "export", "runtime", "examples"]
-    "keyvid",
-    "keyvid_ref",
-    "bench",
-    "tests",
-    "docs",
-    "engines",
-    "export",
-    "runtime",
-    "examples",
-]
 
 
 def _named(document: Path) -> str:
