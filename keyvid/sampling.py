@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_type_hints
 
 from keyvid.errors import SettingsError
+from keyvid.options import Option
 
 Solver = Literal["ddim", "dpm"]
 Temporal = Literal["windows", "full"]
@@ -20,6 +21,8 @@ Quality = Literal["exact", "balanced", "fast"]
 UNETS = ("generator", "interpolator")
 NUM_TRAIN_STEPS = 1000
 DEFAULT_QUALITY: Quality = "balanced"  # the sampling that a bundle states
+
+_ALONE = "interpolator_"  # before the name of a setting: not of the generator
 
 
 def _setting(default: Any, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -136,29 +139,12 @@ class Settings(Changes):
     cfg_batch: int | None = None
 
 
-@dataclass(frozen=True)
-class Option:
-    """A setting by the name that a caller uses.
-
-    Attributes:
-        name: such as "steps", "interpolator_steps" or "temporal".
-        kind: int, float or str.
-        choices: the valid texts of a str.
-        help: what it is.
-    """
-
-    name: str
-    kind: type
-    choices: tuple[str, ...]
-    help: str
-
-
 def options() -> Iterator[Option]:
-    """All that can be set, but for `cfg_batch`."""
+    """All that can be set."""
     yield Option("quality", str, get_args(Quality), "What the other settings begin from")
     for prefix, kind, where in (
-        ("", UNetSampling, ""),
-        ("interpolator_", UNetSampling, ", of the interpolator alone"),
+        ("", UNetSampling, " (both U-Nets)"),
+        (_ALONE, UNetSampling, " (interpolator alone)"),
         ("", Sampling, ""),
     ):
         types = get_type_hints(kind)
@@ -168,14 +154,14 @@ def options() -> Iterator[Option]:
                 value_type = str if choices else types[setting.name]
                 text = setting.metadata["help"] + where
                 yield Option(prefix + setting.name, value_type, choices, text)
+    yield Option("cfg_batch", int, (), "Guidance branches per call", "what the memory allows")
 
 
-def settings_from(values: dict[str, Any], cfg_batch: int | None = None) -> Settings:
+def settings_from(values: Mapping[str, Any]) -> Settings:
     """`Settings` of values by the names of `options`; None or a missing one leaves it."""
-    prefix = "interpolator_"
-    alone = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
-    both = {k: v for k, v in values.items() if not k.startswith(prefix)}
-    return Settings(**both, interpolator=UNetSettings(**alone), cfg_batch=cfg_batch)
+    alone = {k.removeprefix(_ALONE): v for k, v in values.items() if k.startswith(_ALONE)}
+    others = {k: v for k, v in values.items() if not k.startswith(_ALONE)}
+    return Settings(**others, interpolator=UNetSettings(**alone))
 
 
 def parse_settings(assignments: tuple[str, ...] | list[str]) -> Settings:
@@ -184,7 +170,7 @@ def parse_settings(assignments: tuple[str, ...] | list[str]) -> Settings:
     Raises:
         SettingsError: says which names there are, or what the value should be.
     """
-    valid = {option.name: option.kind for option in options()} | {"cfg_batch": int}
+    valid = {option.name: option for option in options()}
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -194,11 +180,10 @@ def parse_settings(assignments: tuple[str, ...] | list[str]) -> Settings:
                 f"{assignment}: want NAME=VALUE with NAME one of {', '.join(valid)}"
             )
         try:
-            values[name] = valid[name](text.strip())
-        except ValueError:
-            wanted = {int: "a whole number", float: "a number"}[valid[name]]
-            raise SettingsError(f"{assignment}: want {wanted} for {name}") from None
-    return settings_from(values, values.pop("cfg_batch", None))
+            values[name] = valid[name].value_of(text)
+        except ValueError as error:
+            raise SettingsError(f"{assignment}: {error} for {name}") from None
+    return settings_from(values)
 
 
 def resolve(settings: Settings, sampling: Sampling, qualities: Qualities | None = None) -> Sampling:

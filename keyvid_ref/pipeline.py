@@ -1,7 +1,7 @@
 """The reference pipeline: image and sound to 48 frames, written plainly and without shortcuts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from keyvid.sampling import Sampling, UNetSampling
+from keyvid.errors import SettingsError
+from keyvid.sampling import Sampling, Solver, UNetSampling
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.conditioning import generator_audio, generator_image, interpolator_audio
 from keyvid_ref.keyframes import select_keyframes
@@ -207,6 +208,10 @@ class ReferencePipeline:
         timesteps = sampling_timesteps(sampling.steps, sampling.spacing)
         if sampling.solver == "dpm":
             return sample_dpm(predict_velocity, noise, self.schedule, timesteps)
+        if sampling.solver != "ddim":
+            raise SettingsError(
+                f"solver {sampling.solver}: want one of {', '.join(get_args(Solver))}"
+            )
         return sample_ddim(
             predict_velocity,
             noise,

@@ -21,17 +21,17 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # Without networks the time that is left is the time in which files are written.
 WITHOUT_NETWORKS = """
 import numpy as np
-from keyvid.runtime.media import sound
-from keyvid.runtime.pipeline import Clip, Pipeline
+from keyvid.runtime.clip import Clip
+from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import Sampling
 
-def sample(self, request, progress, journal):
+def sample(self, prepared, progress, journal):
     frames = np.random.default_rng(0).integers(0, 255, (48, 64, 96, 3), np.uint8)
     motion = np.linspace(0, 1, 48, dtype=np.float32)
-    heard = sound.load_sound(request.audio, 2.0)
     keyframes, batches = np.arange(0, 48, 4), {"generator": 1, "interpolator": 1}
-    made = ("tiny", self.engine.name, "", request.seed, Sampling())
-    return Clip(frames, 24, heard, keyframes, motion, {"generator": 1.0}, batches, *made)
+    made = ("tiny", self.engine.name, "", prepared.seed, Sampling())
+    sound = prepared.inputs.sound
+    return Clip(frames, 24, sound, keyframes, motion, {"generator": 1.0}, batches, *made)
 
 Pipeline.make = sample
 """

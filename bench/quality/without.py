@@ -7,7 +7,7 @@ import numpy as np
 
 from keyvid.runtime.diffusion.conditioning import Conditions
 from keyvid.runtime.diffusion.diffusion import Diffusion
-from keyvid.runtime.diffusion.timeline import Window
+from keyvid.runtime.diffusion.segments import Segment
 
 
 class _WithoutFrameIndex(Diffusion):
@@ -24,9 +24,9 @@ class _WithoutFirstFrame(Diffusion):
     """The interpolator is not shown frame 0, only the other keyframes."""
 
     def interpolate(
-        self, window: Window, conditions: Conditions, keyframe_latents: np.ndarray
+        self, segment: Segment, conditions: Conditions, keyframe_latents: np.ndarray
     ) -> np.ndarray:
-        others = replace(window, keyframes=window.keyframes[1:])
+        others = replace(segment, keyframes=segment.keyframes[1:])
         return super().interpolate(others, conditions, keyframe_latents[:, :, 1:])
 
 

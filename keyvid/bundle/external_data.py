@@ -8,14 +8,14 @@ package is no dependency of the runtime.
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import gettempdir
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError
+from keyvid.file_safety import temporary_folder
 
 # Field numbers of onnx.proto (onnx 1.x, IR version 3 to 13) on the way to external data:
 # message -> field -> message in that field.
@@ -102,30 +102,11 @@ def without_links(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _second_names(files: list[Path], place: Path) -> Iterator[Path]:
-    """A folder in `place` with hard links to what `files` lead to, locked while it is used."""
-    import fcntl  # where there is none, the commands refuse to start
-
-    for left in place.glob(f"{_LINKS_PREFIX}*"):
-        with suppress(OSError), _open_folder(left) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where it is in use
-            shutil.rmtree(left, ignore_errors=True)
-    with (
-        TemporaryDirectory(prefix=_LINKS_PREFIX, dir=place) as name,
-        _open_folder(Path(name)) as descriptor,
-    ):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """A folder in `place` with hard links to what `files` lead to."""
+    with temporary_folder(place, _LINKS_PREFIX) as folder:
         for file in files:
-            os.link(file.resolve(), Path(name, file.name))
-        yield Path(name)
-
-
-@contextmanager
-def _open_folder(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+            os.link(file.resolve(), folder / file.name)
+        yield folder
 
 
 def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:

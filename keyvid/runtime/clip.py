@@ -24,6 +24,7 @@ class Clip:
         batches: most guidance branches per network call, by U-Net.
         bundle, engine, prompt, seed, settings: what it was made with.
         calls: how often each graph has run, by its file.
+        remarks: what there was to say about picture, sound and memory.
     """
 
     frames: np.ndarray
@@ -39,6 +40,7 @@ class Clip:
     seed: int
     settings: Sampling
     calls: dict[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def save(
         self,

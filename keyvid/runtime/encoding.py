@@ -11,8 +11,8 @@ from keyvid.runtime.networks.stages import StageRunner
 LOG_VARIANCE_RANGE = -30.0, 20.0  # the autoencoder's own clamp
 
 
-def window_mel(stages: StageRunner, mono: np.ndarray, start: int) -> np.ndarray:
-    """(bins, frames) float32 mel of the sound of a window that begins at frame `start`.
+def segment_mel(stages: StageRunner, mono: np.ndarray, start: int) -> np.ndarray:
+    """(bins, frames) float32 mel of the sound of a segment that begins at frame `start`.
 
     Args:
         mono: (n,) float32 sound of the clip at the bundle's rate; silence follows it.
@@ -33,12 +33,12 @@ def score_motion(stages: StageRunner, mono: np.ndarray, num_frames: int) -> np.n
 
     Args:
         mono: (n,) float32 sound at the bundle's rate.
-        num_frames: at least those of one window.
+        num_frames: at least those of one segment.
     """
     size = stages.bundle.dimensions
     last = num_frames - size.frames
     starts = sorted({*range(0, last, size.frames // 2), last})
-    mels = [window_mel(stages, mono, start)[:, : size.localizer_frames] for start in starts]
+    mels = [segment_mel(stages, mono, start)[:, : size.localizer_frames] for start in starts]
     scores = stages.apply("localizer", np.stack(mels)[:, np.newaxis])  # (pieces, T)
     place = np.arange(size.frames)
     weight = np.minimum(place + 1, size.frames - place).astype(np.float32)

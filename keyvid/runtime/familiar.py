@@ -1,20 +1,18 @@
 """A word where a model is asked for what it was not trained on."""
 
-import logging
 from dataclasses import replace
 
 import numpy as np
 
+from keyvid.remarks import remark
 from keyvid.runtime.encoding import decode
 from keyvid.runtime.networks.stages import StageRunner
-
-log = logging.getLogger(__name__)
 
 
 def say_what_is_foreign(
     stages: StageRunner, picture: np.ndarray, latent: np.ndarray, prompt: str
 ) -> None:
-    """Warn of a prompt or a picture that the bundle's model does not know, if it knows little.
+    """Remark on a prompt or a picture that the bundle's model does not know, if it knows little.
 
     A picture is foreign where the autoencoder cannot keep it: what it was trained on it can.
 
@@ -27,15 +25,11 @@ def say_what_is_foreign(
         return
     known = ", ".join(familiar.prompts)
     if prompt and not set(prompt.lower().split()) & set(familiar.prompts):
-        log.warning(
-            "prompt %r: the model %s knows %s alone", prompt[:40], stages.bundle.name, known
-        )
+        remark(f"prompt {prompt[:40]!r}: the model {stages.bundle.name} knows {known} alone")
     if _kept_db(stages, picture, latent) < familiar.picture_psnr_db:
-        log.warning(
-            "the picture is unlike those that the model %s was trained on (drawings of %s); "
-            "the clip will not be good",
-            stages.bundle.name,
-            known,
+        remark(
+            f"the picture is unlike those that the model {stages.bundle.name} was trained on "
+            f"(drawings of {known}); the clip will not be good"
         )
 
 

@@ -3,40 +3,40 @@
 import hashlib
 import io
 import json
-import logging
 import mmap
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import MediaError
-from keyvid.runtime.diffusion.diffusion import Diffusion
-from keyvid.runtime.diffusion.noise import FrameNoise
+from keyvid.file_safety import locked_folder
+from keyvid.remarks import remark
+from keyvid.runtime.diffusion.diffusion import State
 from keyvid.runtime.media.outputs import write_atomic
-from keyvid.runtime.request import Inputs, Request
-from keyvid.sampling import Sampling
+from keyvid.runtime.request import Prepared
 
 _FRAMES, _STATE, _MADE_FROM = "frames.npy", "state.npz", "made-from.json"
 
-log = logging.getLogger(__name__)
-
 
 class Reel:
-    """The frames of a clip in memory, window by window.
+    """The frames of a clip in memory, segment by segment.
 
     Attributes:
         frames: (F, H, W, 3) uint8, once it is open.
-        num_windows: how many windows are there.
+        num_segments: how many segments are there.
+        state: of the diffusion after them, empty where there is none.
     """
 
-    frames: np.ndarray
-    num_windows = 0
+    def __init__(self) -> None:
+        self.frames = np.empty((0, 0, 0, 3), np.uint8)
+        self.num_segments = 0
+        self.state: State = {}
 
     def open(self, shape: tuple[int, ...], made_from: str) -> None:
         """Make room for frames of `shape`.
@@ -46,16 +46,19 @@ class Reel:
         """
         self.frames = np.empty(shape, np.uint8)
 
-    def commit(self, diffusion: Diffusion) -> None:
-        """Say that the frames of one more window are there."""
-        self.num_windows += 1
+    def add(self, start: int, frames: np.ndarray, state: State) -> None:
+        """Put the frames that a segment adds to the clip in place.
 
-    def restore(self, diffusion: Diffusion, stride: int) -> None:
-        """Give `diffusion` what the last window that is there has left."""
+        Args:
+            frames: (n, H, W, 3) uint8, the first of them number `start`.
+            state: of the diffusion after them.
+        """
+        self.frames[start : start + len(frames)] = frames
+        self.num_segments += 1
 
 
 class Journal(Reel):
-    """The frames of a clip in a folder, with what the next window needs of those before.
+    """The frames of a clip in a folder, with what the next segment needs of those before.
 
     Args:
         folder: made when it is needed; `remove` takes it away again.
@@ -63,9 +66,11 @@ class Journal(Reel):
     """
 
     def __init__(self, folder: Path, *, resume: bool = False) -> None:
+        super().__init__()
         self._folder = folder
         self._resume = resume
-        self._lock = FileLock(folder / "lock")
+        self._held = ExitStack()
+        self._is_open = False
 
     def open(self, shape: tuple[int, ...], made_from: str) -> None:
         """As for a reel; what is there of another clip is deleted.
@@ -75,82 +80,69 @@ class Journal(Reel):
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(blocking=False)
+            self._held.enter_context(locked_folder(self._folder))
+            self._is_open = True
             known = self._folder / _MADE_FROM
             same = known.exists() and known.read_text() == made_from
             if self._resume and not same:
-                log.warning("%s: holds nothing of this clip; it is made anew", self._folder)
-            self.num_windows = self._windows() if self._resume and same else 0
-            if not self.num_windows:
+                remark(f"{self._folder}: holds nothing of this clip; it is made anew")
+            if self._resume and same:
+                self._read_state()
+            if not self.num_segments:
                 (self._folder / _STATE).unlink(missing_ok=True)
                 write_atomic(known, made_from.encode())
                 np.lib.format.open_memmap(self._folder / _FRAMES, "w+", np.uint8, shape)
             self.frames = np.lib.format.open_memmap(self._folder / _FRAMES, "r+")
-        except Timeout:
+        except BlockingIOError:
             raise MediaError(
                 f"{self._folder}: another process is making this clip; wait for it"
             ) from None
         except (OSError, ValueError) as error:
             raise MediaError(f"{self._folder}: cannot be written: {error}") from error
 
-    def commit(self, diffusion: Diffusion) -> None:
-        """Say that the frames of one more window are there, and keep what the next one needs."""
-        super().commit(diffusion)
+    def add(self, start: int, frames: np.ndarray, state: State) -> None:
+        """As for a reel; once it is done, the segment will not be made again."""
+        super().add(start, frames, state)
         _write_out(self.frames)
-        state = {"num_windows": np.array(self.num_windows), "shared": diffusion.shared}
-        if diffusion.noise:
-            state |= {"noise": diffusion.noise.first, "order": np.array(diffusion.noise.order)}
         content = io.BytesIO()
-        np.savez(content, **state)  # type: ignore[arg-type] # its stub takes `allow_pickle` for it
+        np.savez(content, num_segments=np.array(self.num_segments), **state)  # type: ignore[arg-type] # its stub takes `allow_pickle` for it
         write_atomic(self._folder / _STATE, content.getvalue())
-
-    def restore(self, diffusion: Diffusion, stride: int) -> None:
-        """Give `diffusion` what the last window that is there has left."""
-        if not self.num_windows:
-            return
-        with np.load(self._folder / _STATE) as state:
-            diffusion.shared = state["shared"]
-            if "noise" in state:
-                diffusion.noise = FrameNoise(state["noise"], stride, state["order"].tolist())
 
     def remove(self) -> None:
         """Delete the folder; one that was not opened here is someone else's, or of another time."""
-        if self._lock.is_locked:
+        if self._is_open:
             shutil.rmtree(self._folder, ignore_errors=True)
             self.close()
 
     def close(self) -> None:
         """Let others work with the folder."""
-        self._lock.release()
+        self._held.close()
+        self._is_open = False
 
-    def _windows(self) -> int:
+    def _read_state(self) -> None:
         if not (self._folder / _STATE).exists():
-            return 0
+            return
         with np.load(self._folder / _STATE) as state:
-            return int(state["num_windows"])
+            self.state = dict(state)
+        self.num_segments = int(self.state.pop("num_segments"))
 
 
 def fingerprint(
-    bundle: Bundle,
-    engine: str,
-    graphs: Mapping[str, GraphSpec],
-    sampling: Sampling,
-    request: Request,
-    inputs: Inputs,
+    bundle: Bundle, engine: str, graphs: Mapping[str, GraphSpec], prepared: Prepared
 ) -> str:
     """What the frames of a clip depend on, as JSON."""
-    sound = hashlib.sha256(inputs.mono.tobytes()).hexdigest()
+    inputs, keyframes = prepared.inputs, prepared.keyframes
     return json.dumps(
         {
             "bundle": hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
             "engine": engine,
             "graphs": [graph.file for graph in graphs.values()],
-            "sampling": asdict(sampling),
+            "sampling": asdict(prepared.guided),
             "picture": hashlib.sha256(inputs.picture.tobytes()).hexdigest(),
-            "sound": sound,
-            "prompt": request.prompt,
-            "seed": request.seed,
-            "keyframes": request.keyframes,
+            "sound": hashlib.sha256(inputs.mono.tobytes()).hexdigest(),
+            "prompt": prepared.prompt,
+            "seed": prepared.seed,
+            "keyframes": None if keyframes is None else keyframes.tolist(),
         }
     )
 

@@ -8,18 +8,17 @@ import numpy as np
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import EngineChoice, choose_engine
+from keyvid.remarks import collected
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.diffusion.conditioning import Conditions
 from keyvid.runtime.diffusion.diffusion import Diffusion
 from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.diffusion.noise import seeded
-from keyvid.runtime.diffusion.timeline import (
-    OVERLAP,
-    Window,
+from keyvid.runtime.diffusion.segments import (
+    Segment,
     all_keyframes,
-    check_plan,
-    num_window_frames,
-    plan_windows,
+    num_segment_frames,
+    plan_segments,
 )
 from keyvid.runtime.encoding import (
     decode,
@@ -27,17 +26,16 @@ from keyvid.runtime.encoding import (
     encode_picture_and_prompt,
     encode_sound,
     score_motion,
-    window_mel,
+    segment_mel,
 )
 from keyvid.runtime.familiar import say_what_is_foreign
 from keyvid.runtime.journal import Journal, Reel, fingerprint
 from keyvid.runtime.media.picture import ImageSource
 from keyvid.runtime.media.sound import AudioSource
-from keyvid.runtime.networks.budget import Budget, check_cfg_batch
+from keyvid.runtime.networks.budget import Budget
 from keyvid.runtime.networks.stages import OpenGraphs, Progress, StageRunner
-from keyvid.runtime.request import Inputs, Request, load_inputs
+from keyvid.runtime.request import Prepared, Request, prepare
 from keyvid.runtime.turns import Turns
-from keyvid.sampling import Sampling, resolve
 
 
 class Pipeline:
@@ -98,87 +96,76 @@ class Pipeline:
             progress: see `keyvid.runtime.networks.stages.Progress`.
             options: the other fields of `Request`, such as prompt, seed, settings and length.
         """
-        return self.make(Request(image, audio, **options), progress)
+        return self.make(self.prepare(Request(image, audio, **options)), progress)
 
-    def check(self, request: Request) -> Inputs:
-        """The inputs of `request`, all of it checked that no network is needed for.
+    def prepare(self, request: Request) -> Prepared:
+        """All of `request` that no network is needed for, checked and loaded.
 
         Raises:
             MediaError, SettingsError: what is wrong with it.
         """
-        self._sampling(request)
-        check_cfg_batch(self.bundle, request.settings.cfg_batch)
-        inputs = load_inputs(request, self.bundle.dimensions)
-        check_plan(inputs.num_frames, self.bundle.dimensions, request.keyframes)
-        return inputs
-
-    def _sampling(self, request: Request) -> Sampling:
-        return resolve(request.settings, self.bundle.sampling, self.bundle.qualities)
+        return prepare(request, self.bundle)
 
     def make(
-        self, request: Request, progress: Progress | None = None, journal: Journal | None = None
+        self, prepared: Prepared, progress: Progress | None = None, journal: Journal | None = None
     ) -> Clip:
-        """The clip that `request` asks for.
+        """The clip of a request that `prepare` has let pass.
 
         Args:
             progress: see `keyvid.runtime.networks.stages.Progress`.
-            journal: where the frames of several windows are kept; else they are in memory.
+            journal: where the frames of several segments are kept; else they are in memory.
         """
-        size = self.bundle.dimensions
-        inputs = self.check(request)
-        sampling = self._sampling(request)
-        guided = sampling if request.prompt else sampling.without_prompt()
-        with self._turns:
+        size, inputs, guided = self.bundle.dimensions, prepared.inputs, prepared.guided
+        with self._turns, collected() as remarks:
+            # Chosen now and not in `prepare`: how much memory is free changes while a clip waits.
             graphs = self._budget.choose_graphs(
-                count_branches(guided), guided.temporal, request.settings.cfg_batch
+                count_branches(guided), guided.temporal, prepared.cfg_batch
             )
             stages = StageRunner(self._opened, graphs, progress)
             reel = journal if journal and inputs.num_frames > size.frames else Reel()
             reel.open(
                 (inputs.num_frames, *inputs.picture.shape),
-                fingerprint(self.bundle, self.engine.name, graphs, guided, request, inputs),
+                fingerprint(self.bundle, self.engine.name, graphs, prepared),
             )
-            motion, windows = self._animate(stages, guided, request, inputs, reel)
+            motion, segments = self._animate(stages, prepared, reel)
         return Clip(
             frames=reel.frames,
             fps=size.fps,
             sound=inputs.sound,
-            keyframes=all_keyframes(windows),
+            keyframes=all_keyframes(segments),
             motion=motion,
             timings=stages.seconds,
             calls=dict(stages.calls),
             batches={stage: graph.branches for stage, graph in graphs.items() if graph.branches},
             bundle=self.bundle.name,
             engine=self.engine.name,
-            prompt=request.prompt,
-            seed=request.seed,
-            settings=sampling,
+            prompt=prepared.prompt,
+            seed=prepared.seed,
+            settings=prepared.sampling,
+            remarks=(*prepared.remarks, *remarks),
         )
 
     def _animate(
-        self, stages: StageRunner, sampling: Sampling, request: Request, inputs: Inputs, reel: Reel
-    ) -> tuple[np.ndarray, list[Window]]:
-        """Put the frames on `reel`; gives the motion score of each, and the windows they are of."""
-        size = self.bundle.dimensions
-        rng = seeded(request.seed)
-        motion = score_motion(stages, inputs.mono, num_window_frames(inputs.num_frames, size))
-        windows = plan_windows(inputs.num_frames, motion, size, request.keyframes)
-        image, text = encode_picture_and_prompt(stages, inputs.picture, request.prompt)
+        self, stages: StageRunner, prepared: Prepared, reel: Reel
+    ) -> tuple[np.ndarray, list[Segment]]:
+        """Put the frames on `reel`; gives the motion score of each, and the segments."""
+        size, inputs = self.bundle.dimensions, prepared.inputs
+        rng = seeded(prepared.seed)
+        motion = score_motion(stages, inputs.mono, num_segment_frames(inputs.num_frames, size))
+        segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes)
+        image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
-        say_what_is_foreign(stages, inputs.picture, first_frame, request.prompt)
-        diffusion = self.diffusion(stages, sampling, first_frame, rng)
-        reel.restore(diffusion, size.window_stride)
-        for window in windows[reel.num_windows :]:
-            stages.report_window(window.index, len(windows))
-            if window.index:
-                diffusion.rng = seeded(request.seed, window.index)
-            sound = encode_sound(stages, window_mel(stages, inputs.mono, window.start))
-            latents = diffusion.make_window(window, Conditions(image, text, sound))
-            new = latents[:, :, window.known : window.stop - window.start]
-            reel.frames[window.start + window.known : window.stop] = decode(stages, new)
-            diffusion.shared = latents[:, :, -OVERLAP:]
-            reel.commit(diffusion)
-        return motion[: inputs.num_frames], windows
+        say_what_is_foreign(stages, inputs.picture, first_frame, prepared.prompt)
+        diffusion = self.diffusion(stages, prepared.guided, first_frame, prepared.seed, rng)
+        if reel.state:
+            diffusion.restore(reel.state)
+        for segment in segments[reel.num_segments :]:
+            stages.report_segment(segment.index, len(segments))
+            sound = encode_sound(stages, segment_mel(stages, inputs.mono, segment.start))
+            latents = diffusion.make_segment(segment, Conditions(image, text, sound))
+            frames = decode(stages, latents[:, :, segment.new])
+            reel.add(segment.start + segment.known, frames, diffusion.state())
+        return motion[: inputs.num_frames], segments
 
     def close(self) -> None:
         """Free the networks; they are opened again when they are needed."""

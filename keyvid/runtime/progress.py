@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from keyvid.command import say
-from keyvid.runtime.networks.stages import WINDOW
+from keyvid.runtime.networks.stages import SEGMENT
 
 _LINE_EVERY_SECONDS = 5.0  # where there is no terminal
 # Time of a step of each U-Net, and of the whole decoder, relative to one another. Measured with the
@@ -32,7 +32,7 @@ class ProgressDisplay:
         self._clock = clock
         self._forecast = Forecast(clock)
         self._seen: list[str] = []
-        self._window = ""
+        self._segment = ""
         self._last_line = clock()
         self._closing = ExitStack()
         self._bar: Any = None
@@ -46,15 +46,15 @@ class ProgressDisplay:
         self._closing.close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage == WINDOW:
-            self._forecast.enter_window(done, total)
-            self._window = f"window {done + 1} of {total}"
+        if stage == SEGMENT:
+            self._forecast.enter_segment(done, total)
+            self._segment = f"segment {done + 1} of {total}"
             return
         if stage not in self._seen:
             self._seen.append(stage)
         seconds = self._forecast(stage, done, total)
         left = "" if seconds is None else f"{duration_text(seconds)} left"
-        place = self._window or f"stage {len(self._seen)} of {self._num_stages}"
+        place = self._segment or f"stage {len(self._seen)} of {self._num_stages}"
         place = self._title + place
         if self._bar:
             task = self._bar.task_ids[0]
@@ -73,14 +73,14 @@ class Forecast:
         self._clock = clock
         self._start = 0.0
         self._steps: dict[str, int] = {}
-        self._first_window = 0
-        self._window, self._num_windows = 0, 1
+        self._first_segment = 0
+        self._segment, self._num_segments = 0, 1
 
-    def enter_window(self, index: int, num_windows: int) -> None:
-        """Say that a window of the clip begins; those before the first that is named were there."""
+    def enter_segment(self, index: int, num_segments: int) -> None:
+        """Say that a segment begins; those before the first that is named were there."""
         if not self._steps:
-            self._first_window = index
-        self._window, self._num_windows = index, num_windows
+            self._first_segment = index
+        self._segment, self._num_segments = index, num_segments
 
     def __call__(self, stage: str, done: int, total: int) -> float | None:
         """Seconds left when `stage` has done so many of its steps; None while it is not known.
@@ -98,12 +98,12 @@ class Forecast:
         whole["vae_decoder"] = _COSTS["vae_decoder"]
         stages = list(_COSTS)
         before = sum(whole[name] for name in stages[: stages.index(stage)])
-        a_window = sum(whole.values())
-        spent = (self._window - self._first_window) * a_window
+        a_segment = sum(whole.values())
+        spent = (self._segment - self._first_segment) * a_segment
         spent += before + whole[stage] * done / total
         if not spent:
             return None
-        all_of_it = (self._num_windows - self._first_window) * a_window
+        all_of_it = (self._num_segments - self._first_segment) * a_segment
         return (self._clock() - self._start) * (all_of_it - spent) / spent
 
 

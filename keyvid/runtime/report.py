@@ -14,30 +14,38 @@ from keyvid.runtime.media.outputs import write_atomic
 from keyvid.runtime.pipeline import Pipeline
 
 
-def write_report(path: Path, clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> None:
+def write_report(
+    path: Path, clip: Clip, pipeline: Pipeline, asked: dict[str, Any], *, tell_path: bool = True
+) -> None:
     """Write `make_report` as JSON, whole or not at all.
 
+    Args:
+        tell_path: whether it says where the bundle lies.
     Raises:
         MediaError: the file cannot be written there.
     """
-    text = json.dumps(make_report(clip, pipeline, inputs), indent=2, allow_nan=False)
+    report = make_report(clip, pipeline, asked)
+    if not tell_path:
+        del report["bundle"]["path"]
+    text = json.dumps(report, indent=2, allow_nan=False)
     write_atomic(path, text.encode() + b"\n")
 
 
-def make_report(clip: Clip, pipeline: Pipeline, inputs: dict[str, Any]) -> dict[str, Any]:
+def make_report(clip: Clip, pipeline: Pipeline, asked: dict[str, Any]) -> dict[str, Any]:
     """What went in, what was chosen, what it cost.
 
     Args:
-        inputs: what the caller was asked for, as JSON values.
+        asked: what the caller asked for, as JSON values.
     Returns:
         JSON values; times in seconds, memory in bytes.
     """
     bundle = pipeline.bundle
     return {
-        "inputs": inputs,
+        "inputs": asked,
         "prompt": clip.prompt,
         "seed": clip.seed,
         "settings": asdict(clip.settings),
+        "remarks": list(clip.remarks),
         "bundle": {"name": bundle.name, "path": str(bundle.path), "weights": bundle.weights},
         "cfg_batch": clip.batches,
         "calls": clip.calls,

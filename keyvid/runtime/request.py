@@ -1,48 +1,47 @@
-"""What a caller asks for, and the same checked and loaded: the inputs of a clip."""
+"""What a caller asks for, and the same checked, loaded and resolved: what a clip is made of."""
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Dimensions
 from keyvid.errors import SettingsError
+from keyvid.remarks import collected
 from keyvid.runtime.diffusion.noise import check_seed
+from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_time
-from keyvid.runtime.media.picture import Fit, ImageSource, load_image
+from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
-from keyvid.sampling import Settings
+from keyvid.runtime.networks.budget import check_cfg_batch
+from keyvid.sampling import Sampling, resolve, settings_from
+from keyvid.vocabulary import ClipChoices, names_of_choices
 
 FULL = "full"
 MAX_SECONDS = 3600.0  # of a clip
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a clip is made of.
+class Request(ClipChoices):
+    """What a caller asks for; see `ClipChoices` for the rest of it.
 
     Attributes:
         image: picture file, PIL image or (H, W, 3) uint8, see `load_image`.
         audio: sound file, or samples and their rate, see `load_sound`.
-        prompt: what is seen and heard, "" for nothing.
-        seed: of all noise; the same seed gives the same clip on each engine up to rounding.
-        settings: sampling settings that differ from the bundle's defaults.
-        keyframes: "auto" (from the sound), "uniform", or frame numbers such as "0,4,8".
-        start: second of the sound to begin at, or a time such as "1:02.5".
-        length: seconds, "full" for all that the sound has, None for what the networks know.
-        fit, position: how a picture of other proportions is cropped or padded.
     """
 
     image: ImageSource
     audio: AudioSource
-    prompt: str = ""
-    seed: int = 0
-    settings: Settings = Settings()
-    keyframes: str = "auto"
-    start: float | str = 0.0
-    length: float | str | None = None
-    fit: Fit = "crop"
-    position: str | tuple[float, float] = "centre"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Names of the files that are read, by field; what is no file has none."""
+        sources = {"image": self.image, "audio": self.audio}
+        return {k: os.fspath(v) for k, v in sources.items() if isinstance(v, str | os.PathLike)}
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,74 @@ class Inputs:
     num_frames: int
 
 
-def load_inputs(request: Request, size: Dimensions) -> Inputs:
-    """Picture and sound of `request`, for a bundle of these dimensions.
+@dataclass(frozen=True)
+class Prepared:
+    """A request that a clip can be made of: nothing is left to check, no file is needed any more.
+
+    Attributes:
+        sampling: how both U-Nets sample, as it is reported.
+        cfg_batch: most guidance branches per network call, None for what the memory allows.
+        keyframes: (K,) int64 of each segment, None to choose them by the motion.
+        asked: what was asked for, by the names of the request's fields, as JSON values.
+        remarks: what there is to say about picture and sound.
+    """
+
+    inputs: Inputs
+    prompt: str
+    seed: int
+    sampling: Sampling
+    cfg_batch: int | None
+    keyframes: np.ndarray | None
+    asked: dict[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def guided(self) -> Sampling:
+        """How the U-Nets are run: without a prompt the branch with text is the one without."""
+        return self.sampling if self.prompt else self.sampling.without_prompt()
+
+
+def request_from(image: ImageSource, audio: AudioSource, values: Mapping[str, Any]) -> Request:
+    """The request of values by the names of `keyvid.vocabulary`; None or a missing one leaves it.
+
+    Args:
+        values: of choices and sampling settings.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    chosen = {name: given.pop(name) for name in names_of_choices() if name in given}
+    return Request(image, audio, settings=settings_from(given), **chosen)
+
+
+def prepare(request: Request, bundle: Bundle) -> Prepared:
+    """Check and load all that `request` says, for the networks of `bundle`.
 
     Raises:
         MediaError, SettingsError: what is wrong with the request.
     """
-    check_seed(request.seed)
+    size, settings = bundle.dimensions, request.settings
+    sampling = resolve(settings, bundle.sampling, bundle.qualities)
+    check_cfg_batch(bundle, settings.cfg_batch)
+    seed = check_seed(request.seed)
+    with collected() as remarks:
+        inputs = load_inputs(request, size)
+    return Prepared(
+        inputs=inputs,
+        prompt=request.prompt,
+        seed=seed,
+        sampling=sampling,
+        cfg_batch=settings.cfg_batch,
+        keyframes=read_keyframes(request.keyframes, inputs.num_frames, size),
+        asked=_asked(request),
+        remarks=tuple(remarks),
+    )
+
+
+def load_inputs(request: Request, size: Dimensions) -> Inputs:
+    """Picture and sound of `request`, for a bundle of these dimensions.
+
+    Raises:
+        MediaError, SettingsError: what is wrong with them.
+    """
     start = parse_time(request.start)
     picture = load_image(
         request.image, size.height, size.width, fit=request.fit, position=request.position
@@ -96,3 +156,8 @@ def _num_frames(length: float | str | None, size: Dimensions) -> int:
             f"{MAX_SECONDS:.0f}"
         )
     return num_frames
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """The names of the files and every choice but the sampling."""
+    return request.files | {name: getattr(request, name) for name in names_of_choices()}

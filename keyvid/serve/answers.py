@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job, State
-from keyvid.serve.order import FIELDS, field_name
+from keyvid.serve.order import FIELDS
 from keyvid.serve.workshop import Workshop
 
 _EXAMPLES = {
@@ -32,15 +32,15 @@ class JobProgress(BaseModel):
 
     Attributes:
         stage: the network at work.
-        window: of the parts in which a long clip is made, from 0.
+        segment: of the parts in which a long clip is made, from 0.
         seconds_left: null while it is not known.
     """
 
     stage: str
     step: int
     num_steps: int
-    window: int
-    num_windows: int
+    segment: int
+    num_segments: int
     seconds_left: float | None
 
 
@@ -87,8 +87,8 @@ class JobAnswer(BaseModel):
                         "stage": "generator",
                         "step": 7,
                         "num_steps": 25,
-                        "window": 0,
-                        "num_windows": 1,
+                        "segment": 0,
+                        "num_segments": 1,
                         "seconds_left": 6.2,
                     },
                     "links": {
@@ -119,8 +119,8 @@ def describe(job: Job, workshop: Workshop) -> JobAnswer:
             stage=job.stage,
             step=job.step,
             num_steps=job.num_steps,
-            window=job.window,
-            num_windows=job.num_windows,
+            segment=job.segment,
+            num_segments=job.num_segments,
             seconds_left=None if left is None else round(left, 1),
         ),
         links=Links(
@@ -146,6 +146,6 @@ def form_schema() -> dict[str, Any]:
             field["enum"] = list(option.choices)
         if option.name in _EXAMPLES:
             field["examples"] = [_EXAMPLES[option.name]]
-        properties[field_name(option)] = field
+        properties[option.dashed] = field
     schema = {"type": "object", "required": ["image", "audio"], "properties": properties}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

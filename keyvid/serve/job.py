@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from keyvid.runtime.networks.stages import WINDOW
+from keyvid.runtime.networks.stages import SEGMENT
 from keyvid.runtime.progress import Forecast
 from keyvid.serve.order import Order
 
@@ -28,9 +28,11 @@ class Job:
     Attributes:
         folder: of its files; it is there while the job runs and when it is done.
         order: None once the job has ended.
+        num_frames: of the clip.
+        remarks: what there is to say about picture, sound and clip.
         error: why it failed, in one line.
         stage, step, num_steps: how far it is.
-        window, num_windows: the same of a clip that is made in several parts.
+        segment, num_segments: the same of a clip that is made in several parts.
         seconds_left: None while it is not known.
         keyframes: of the clip, as `Request.keyframes` takes them; "" where it takes no list.
         deadline: when it is given up, by the clock.
@@ -39,8 +41,6 @@ class Job:
 
     folder: Path
     order: Order | None
-    num_frames: int
-    remarks: tuple[str, ...]
     clock: Clock = time.monotonic
     id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     state: State = "queued"
@@ -48,8 +48,8 @@ class Job:
     stage: str = ""
     step: int = 0
     num_steps: int = 0
-    window: int = 0
-    num_windows: int = 1
+    segment: int = 0
+    num_segments: int = 1
     seconds_left: float | None = None
     keyframes: str = ""
     started: float = 0.0
@@ -58,7 +58,10 @@ class Job:
     is_unwanted: bool = False
 
     def __post_init__(self) -> None:
+        assert self.order is not None, "there is one until the job has ended"
         self.folder = self.folder / self.id
+        self.num_frames = self.order.prepared.inputs.num_frames
+        self.remarks = self.order.prepared.remarks
         self._forecast = Forecast(self.clock)
 
     @property
@@ -74,9 +77,9 @@ class Job:
         """
         if self.is_unwanted or self.clock() > self.deadline:
             raise WorkStopped
-        if stage == WINDOW:
-            self._forecast.enter_window(done, total)
-            self.window, self.num_windows = done, total
+        if stage == SEGMENT:
+            self._forecast.enter_segment(done, total)
+            self.segment, self.num_segments = done, total
             return
         self.stage, self.step, self.num_steps = stage, done, total
         self.seconds_left = self._forecast(stage, done, total)

@@ -1,10 +1,8 @@
 """An order: picture, sound and settings of a clip, checked before they wait for their turn."""
 
-import logging
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 from PIL import Image
@@ -14,24 +12,11 @@ from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.sound import sound_duration
 from keyvid.runtime.media.video import check_scale
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.request import FULL, Request
-from keyvid.sampling import Option, settings_from
-from keyvid.sampling import options as sampling_options
+from keyvid.runtime.request import FULL, Prepared, Request, request_from
 from keyvid.serve.limits import Limits
+from keyvid.vocabulary import Outputs, options
 
-FIELDS = (
-    Option("prompt", str, (), "What is seen and heard, in a few words"),
-    Option("seed", int, (), "Of all noise: same seed, same clip"),
-    Option("start", str, (), "Of the sound: seconds, or as 1:02.5"),
-    Option("length", str, (), "Seconds, or full for all that the sound has"),
-    Option("fit", str, ("crop", "pad"), "crop, or pad to show all of the picture"),
-    Option("position", str, (), "Of the crop: centre, top, bottom, left, right or x,y from 0 to 1"),
-    Option("scale", int, (), "How many times larger to write the clip"),
-    Option("keyframes", str, (), "auto, uniform or 0,3,..."),
-    *sampling_options(),
-    Option("cfg_batch", int, (), "Guidance branches per call"),
-)
-_OF_REQUEST = ("prompt", "seed", "start", "length", "fit", "position", "keyframes")
+FIELDS = tuple(option for option in options() if not option.is_file)
 _LONGEST_PROMPT = 2000  # characters: more than any tokenizer here takes in
 
 
@@ -40,23 +25,12 @@ class Order:
     """A clip that can be made.
 
     Attributes:
-        request: with the pixels and samples that are needed, so that no upload is kept.
-        num_frames: of the clip.
+        prepared: the pixels and samples that are needed, so that no upload is kept.
         scale: how many times larger it is written.
-        asked: what was asked for, by the names of `FIELDS`.
-        remarks: what the reader of picture and sound has to say.
     """
 
-    request: Request
-    num_frames: int
+    prepared: Prepared
     scale: int
-    asked: dict[str, Any]
-    remarks: tuple[str, ...]
-
-
-def field_name(option: Option) -> str:
-    """The name of a form field: that of the command line's option."""
-    return option.name.replace("_", "-")
 
 
 def parse_fields(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -70,15 +44,14 @@ def parse_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         option = known.get(name.replace("-", "_"))
         if option is None:
-            names = ", ".join(map(field_name, FIELDS))
+            names = ", ".join(option.dashed for option in FIELDS)
             raise SettingsError(f"{name!r:.40}: no such field; want one of {names}")
         if not text.strip():
             continue
         try:
-            values[option.name] = option.kind(text.strip())
-        except ValueError:
-            wanted = {int: "a whole number", float: "a number"}[option.kind]
-            raise SettingsError(f"{field_name(option)} {text[:40]}: want {wanted}") from None
+            values[option.name] = option.value_of(text)
+        except ValueError as error:
+            raise SettingsError(f"{option.dashed} {text[:40]}: {error}") from None
     return values
 
 
@@ -97,31 +70,17 @@ def take_order(
     Raises:
         MediaError, SettingsError: what is wrong with it, as `keyvid-infer` says it.
     """
-    settings = {name: value for name, value in values.items() if name not in _OF_REQUEST}
-    scale = settings.pop("scale", 1)
+    chosen = dict(values)
+    scale = chosen.pop("scale", Outputs.scale)
     check_scale(scale)
-    cfg_batch = settings.pop("cfg_batch", None)
-    asked = {name: values[name] for name in _OF_REQUEST if name in values}
-    request = Request(image, audio, settings=settings_from(settings, cfg_batch), **asked)
+    request = request_from(image, audio, chosen)
     if len(request.prompt) > _LONGEST_PROMPT:
         raise SettingsError(
             f"prompt has {len(request.prompt)} characters; want {_LONGEST_PROMPT} at most"
         )
     _check_pixels(image, limits.pixels)
     _check_seconds(request, pipeline, limits.seconds)
-    with _remarks() as remarks:
-        inputs = pipeline.check(request)
-    fps = pipeline.bundle.dimensions.fps
-    ready = replace(
-        request,
-        image=inputs.picture,
-        audio=(inputs.sound.samples, inputs.sound.rate),
-        start=0.0,
-        length=inputs.num_frames / fps,
-        fit="crop",
-        position="centre",
-    )
-    return Order(ready, inputs.num_frames, scale, dict(values), tuple(remarks))
+    return Order(pipeline.prepare(request), scale)
 
 
 def _check_pixels(file: IO[bytes], most: int) -> None:
@@ -147,23 +106,3 @@ def _check_seconds(request: Request, pipeline: Pipeline, most: float) -> None:
             f"length is {seconds:.2f} s, this server makes clips of {most:g} s at most; "
             "ask for fewer seconds"
         )
-
-
-@contextmanager
-def _remarks() -> Iterator[list[str]]:
-    """The warnings of this thread meanwhile, as users of the command line see them."""
-    found: list[str] = []
-    thread = threading.get_ident()
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == thread:
-                found.append(record.getMessage())
-
-    handler = Collector(logging.WARNING)
-    log = logging.getLogger("keyvid")
-    log.addHandler(handler)
-    try:
-        yield found
-    finally:
-        log.removeHandler(handler)

@@ -220,7 +220,7 @@ async def _order(
 def _how_far(job: Job, workshop: Workshop) -> str:
     if job.state == "queued":
         return f"Waiting: {workshop.place(job)} clips are made before."
-    part = f"part {job.window + 1} of {job.num_windows}, " if job.num_windows > 1 else ""
+    part = f"part {job.segment + 1} of {job.num_segments}, " if job.num_segments > 1 else ""
     step = f"{job.stage} {job.step} of {job.num_steps}" if job.stage else "begins"
     left = "" if job.seconds_left is None else f", {duration_text(job.seconds_left)} left"
     return f"Making: {part}{step}{left}."

@@ -1,6 +1,5 @@
 """The workshop: jobs wait in a line, and one thread makes them one after the other."""
 
-import json
 import logging
 import math
 import shutil
@@ -16,15 +15,13 @@ from anyio import CapacityLimiter, to_thread
 
 from keyvid.errors import KeyvidError
 from keyvid.runtime.clip import Clip
-from keyvid.runtime.journal import Journal
-from keyvid.runtime.media.outputs import write_atomic
+from keyvid.runtime.outputs import make_outputs
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.plot import write_plot
-from keyvid.runtime.report import make_report
 from keyvid.serve.job import CLIP, PLOT, REPORT, Clock, Job, State, WorkStopped
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
 from keyvid.serve.order import Order, take_order
+from keyvid.vocabulary import Outputs
 
 _FIRST_GUESS_SECONDS = 10.0  # of a clip, before one was made
 _REMEMBERED = 8  # clips whose time tells the pace
@@ -139,7 +136,7 @@ class Workshop:
         """
         with self._changed:
             self.check_open()
-            job = Job(self._folder, order, order.num_frames, order.remarks, self._clock)
+            job = Job(self._folder, order, self._clock)
             self._jobs[job.id] = job
             self._line.append(job)
             self._changed.notify_all()
@@ -232,15 +229,18 @@ class Workshop:
         order = job.order
         assert order is not None, "it is there until the job has ended"
         job.folder.mkdir()
-        journal = Journal(job.folder / "journal")
-        clip = self.pipeline.make(order.request, job.report_progress, journal)
-        clip.save(job.folder / CLIP, scale=order.scale)
-        report = make_report(clip, self.pipeline, order.asked)
-        del report["bundle"]["path"]  # tells of the server, not of the clip
-        write_atomic(job.folder / REPORT, json.dumps(report, indent=2).encode() + b"\n")
-        write_plot(job.folder / PLOT, clip, order.request.prompt or "Clip")
-        journal.remove()
-        if order.num_frames <= self.pipeline.bundle.dimensions.frames:
+        outputs = Outputs(
+            output=str(job.folder / CLIP),
+            scale=order.scale,
+            report=str(job.folder / REPORT),
+            plot=str(job.folder / PLOT),
+        )
+        # Where the server keeps its models is its own affair.
+        clip = make_outputs(
+            outputs, order.prepared, self.pipeline, job.report_progress, tell_path=False
+        )
+        job.remarks = clip.remarks
+        if len(clip.frames) <= self.pipeline.bundle.dimensions.frames:
             job.keyframes = ",".join(map(str, clip.keyframes))
         self._count(job, clip)
 

@@ -30,7 +30,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.errors import SettingsError
 from keyvid.export.stages import Variant
 from keyvid.runtime.diffusion.diffusion import Diffusion
-from keyvid.runtime.diffusion.timeline import Window
+from keyvid.runtime.diffusion.segments import Segment
 from keyvid.sampling import Sampling, Settings, UNetSettings, resolve
 from keyvid.score.results import read_clips
 from keyvid_ref.presets import PRESETS
@@ -306,10 +306,10 @@ def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.Monk
     for name in ABLATIONS:
         rng = np.random.default_rng(0)
         latents = np.ones((1, 2, 1, 3, 3), np.float32)
-        diffusion = ABLATIONS[name](stages, sampling, latents[:, :, 0], rng)
-        window = Window(0, 0, 0, 48, keyframes)
-        diffusion.generate_keyframes(window, None)
-        diffusion.interpolate(window, None, latents.repeat(4, axis=2))
+        diffusion = ABLATIONS[name](stages, sampling, latents[:, :, 0], 0, rng)
+        segment = Segment(0, 0, 0, 48, keyframes)
+        diffusion.generate_keyframes(segment, None)
+        diffusion.interpolate(segment, None, latents.repeat(4, axis=2))
     (index_told, all_shown, index_true, rest_shown) = seen
     assert index_told["frame_index"].tolist() == [0, 12, 24, 36]
     assert index_told["keyframes"].tolist() == keyframes.tolist()  # the sound is its own

@@ -55,7 +55,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(
     linked: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "temporary"
-    (place / ".keyvid-links-left").mkdir(parents=True)
+    (place / ".keyvid-links-left.tmp").mkdir(parents=True)
     monkeypatch.setattr("keyvid.bundle.external_data.gettempdir", lambda: str(place))
     graph = linked.path / "affine.onnx"
     with without_links(graph) as first, without_links(graph) as second:

@@ -226,20 +226,21 @@ def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):
         settings=Settings(steps=2, solver="ddim", eta=1.0),  # which draws noise at each step
         length=5.0,
     )
-    whole = warm.make(request)
+    prepared = warm.prepare(request)
+    whole = warm.make(prepared)
     reports = []
 
-    def stop_in_the_second_window(stage, done, total):
+    def stop_in_the_second_segment(stage, done, total):
         reports.append(stage)
         if stage == "vae_decoder" and reports.count("generator") > 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        warm.make(request, stop_in_the_second_window, Journal(tmp_path / "parts"))
+        warm.make(prepared, stop_in_the_second_segment, Journal(tmp_path / "parts"))
     reports.clear()
     journal = Journal(tmp_path / "parts", resume=True)
-    resumed = warm.make(request, lambda stage, *_: reports.append(stage), journal)
-    assert reports.count("generator") == 2 * 3, "the first of three windows was there"
+    resumed = warm.make(prepared, lambda stage, *_: reports.append(stage), journal)
+    assert reports.count("generator") == 2 * 3, "the first of three segments was there"
     assert np.array_equal(resumed.frames, whole.frames)
     journal.remove()
     assert not (tmp_path / "parts").exists()
@@ -250,11 +251,11 @@ def test_a_journal_that_was_not_opened_is_left_alone(warm, five_seconds, tmp_pat
     sound = (five_seconds.waveform, 16_000)
     request = Request(five_seconds.frames[0], sound, settings=QUICK, length=2.5)
     at_work = Journal(tmp_path / "parts")
-    warm.make(request, None, at_work)
+    warm.make(warm.prepare(request), None, at_work)
     Journal(tmp_path / "parts", resume=True).remove()
     second = Journal(tmp_path / "parts")
     with pytest.raises(MediaError, match="another process is making this clip"):
-        warm.make(request, None, second)
+        warm.make(warm.prepare(request), None, second)
     second.remove()
     assert (tmp_path / "parts" / "state.npz").exists()
     at_work.remove()
@@ -262,13 +263,14 @@ def test_a_journal_that_was_not_opened_is_left_alone(warm, five_seconds, tmp_pat
 
 
 def test_a_journal_of_another_clip_is_not_taken(warm, five_seconds, tmp_path):
-    def request(seed):
+    def prepared(seed):
         sound = (five_seconds.waveform, 16_000)
-        return Request(five_seconds.frames[0], sound, settings=QUICK, seed=seed, length=2.5)
+        request = Request(five_seconds.frames[0], sound, settings=QUICK, seed=seed, length=2.5)
+        return warm.prepare(request)
 
-    warm.make(request(1), None, Journal(tmp_path / "parts"))
-    made = warm.make(request(2), None, Journal(tmp_path / "parts", resume=True))
-    assert np.array_equal(made.frames, warm.make(request(2)).frames)
+    warm.make(prepared(1), None, Journal(tmp_path / "parts"))
+    made = warm.make(prepared(2), None, Journal(tmp_path / "parts", resume=True))
+    assert np.array_equal(made.frames, warm.make(prepared(2)).frames)
 
 
 def test_unknown_bundle_and_engine():

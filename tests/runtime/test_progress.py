@@ -47,15 +47,15 @@ def test_forecast_with_an_interpolator_of_its_own_steps() -> None:
 
 
 def test_forecast_of_a_long_clip_that_is_gone_on_with() -> None:
-    """Windows that were there cost nothing, the others each as much."""
+    """Segments that were there cost nothing, the others each as much."""
     clock = Clock()
     forecast = Forecast(clock)
-    for window in (7, 8, 9):
-        forecast.enter_window(window, 10)
+    for segment in (7, 8, 9):
+        forecast.enter_segment(segment, 10)
         for stage, seconds in (("generator", 10.0), ("interpolator", 26.0), ("vae_decoder", 1.4)):
             forecast(stage, 0, 10)
             clock.seconds += seconds
-        left = (9 - window) * 37.4
+        left = (9 - segment) * 37.4
         assert forecast("vae_decoder", 10, 10) == pytest.approx(left, abs=1e-9)
 
 
@@ -73,13 +73,13 @@ def test_a_line_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_a_long_clip_counts_windows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_clip_counts_segments(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with ProgressDisplay(8, clock) as progress:
-        progress("window", 2, 33)
+        progress("segment", 2, 33)
         clock.seconds += 9.0
         progress("generator", 0, 12)
-    assert capsys.readouterr().err == "window 3 of 33, generator: 0 of 12\n"
+    assert capsys.readouterr().err == "segment 3 of 33, generator: 0 of 12\n"
 
 
 def read_all(descriptor: int) -> str:

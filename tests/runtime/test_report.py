@@ -48,6 +48,7 @@ def test_report(workplace: Path, clip: Clip) -> None:
         "flop": None,
         "engine": {"name": "onnxruntime", "reason": "asked for"},
         "keyframes": [0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46],
+        "remarks": [],
         "timings_s": {"generator": 1.25, "interpolator": 2.5},
     }
 

@@ -15,8 +15,7 @@ from keyvid.runtime.journal import Journal
 from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.request import Request
-from keyvid.sampling import resolve
+from keyvid.runtime.request import Prepared
 from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
@@ -33,7 +32,7 @@ class StandIn(Pipeline):
         may_go_on: cleared, a clip stops before its last step until it is set.
         is_at_work: set while a clip is in the making.
         failure: raised in place of a clip.
-        made: requests of the clips so far.
+        made: what the clips so far were made of.
     """
 
     def __init__(self) -> None:
@@ -42,12 +41,12 @@ class StandIn(Pipeline):
         self.may_go_on.set()
         self.is_at_work = Event()
         self.failure: Exception | None = None
-        self.made: list[Request] = []
+        self.made: list[Prepared] = []
 
     def make(
-        self, request: Request, progress: Progress | None = None, journal: Journal | None = None
+        self, prepared: Prepared, progress: Progress | None = None, journal: Journal | None = None
     ) -> Clip:
-        inputs = self.check(request)
+        inputs = prepared.inputs
         assert progress is not None
         self.is_at_work.set()
         for step in range(NUM_STEPS + 1):
@@ -57,7 +56,7 @@ class StandIn(Pipeline):
         self.is_at_work.clear()
         if self.failure:
             raise self.failure
-        self.made.append(request)
+        self.made.append(prepared)
         assert isinstance(inputs.sound, Sound)
         return Clip(
             frames=np.repeat(inputs.picture[np.newaxis], inputs.num_frames, axis=0),
@@ -69,9 +68,10 @@ class StandIn(Pipeline):
             batches={"generator": 1},
             bundle=self.bundle.name,
             engine=self.engine.name,
-            prompt=request.prompt,
-            seed=request.seed,
-            settings=resolve(request.settings, self.bundle.sampling),
+            prompt=prepared.prompt,
+            seed=prepared.seed,
+            settings=prepared.sampling,
+            remarks=prepared.remarks,
         )
 
 

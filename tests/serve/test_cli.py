@@ -62,7 +62,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_folders_of_killed_servers_are_swept(tmp_path: Path) -> None:
-    left = tmp_path / "keyvid-serve-killed"
+    left = tmp_path / "keyvid-serve-killed.tmp"
     left.mkdir()
     (left / "clip.mp4").touch()
     with workplace(tmp_path) as first:

@@ -25,6 +25,7 @@ from keyvid.engines.tensorrt.plan import (
 )
 from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.errors import BundleError, EngineError, SettingsError
+from keyvid.file_safety import locked_folder
 
 
 def check_place(bundle: str) -> None:
@@ -145,16 +146,11 @@ def _trust(sha256: str, name: str) -> Ingredients:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Let one process at a time change the bundle in `folder`; explains what the system refuses."""
-    import fcntl  # not on Windows, which commands refuse once they are imported
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        with locked_folder(folder, wait=True):
+            yield
     except OSError as error:
         raise BundleError(
             f"{folder}: a plan cannot be put there: {error.strerror or error}; make room, or build "
             "into the cache"
         ) from error
-    finally:
-        os.close(descriptor)

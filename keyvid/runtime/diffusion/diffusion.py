@@ -1,7 +1,5 @@
 """The two diffusion stages: keyframes first, then all frames through them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from keyvid.runtime.diffusion.conditioning import (
@@ -12,48 +10,76 @@ from keyvid.runtime.diffusion.conditioning import (
 )
 from keyvid.runtime.diffusion.denoise import Known, denoise
 from keyvid.runtime.diffusion.guidance import guidance_rows, guided_velocity
-from keyvid.runtime.diffusion.noise import FrameNoise, standard_noise
+from keyvid.runtime.diffusion.noise import FrameNoise, seeded, standard_noise
 from keyvid.runtime.diffusion.schedule import SOLVERS, trailing_timesteps
-from keyvid.runtime.diffusion.timeline import Window
+from keyvid.runtime.diffusion.segments import OVERLAP, Segment
 from keyvid.runtime.networks.stages import StageRunner
 from keyvid.sampling import Sampling
 
+State = dict[str, np.ndarray]
 
-@dataclass
+
 class Diffusion:
-    """What the stages of a clip share from window to window.
+    """Makes the latents of a clip, segment by segment.
 
-    Attributes:
+    Args:
         first_frame: (1, C, h, w) latent of the picture.
-        rng: draws the noise of the window at hand.
-        noise: of all frames so far, where the interpolator attends in temporal windows.
-        shared: (1, C, n, h, w) the last frames of the window before.
+        seed: of all noise.
+        rng: the generator of the first segment, from which the picture's latent was drawn.
     """
 
-    stages: StageRunner
-    sampling: Sampling
-    first_frame: np.ndarray
-    rng: np.random.Generator
-    noise: FrameNoise | None = None
-    shared: np.ndarray | None = None
+    def __init__(
+        self,
+        stages: StageRunner,
+        sampling: Sampling,
+        first_frame: np.ndarray,
+        seed: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.stages = stages
+        self.sampling = sampling
+        self.first_frame = first_frame
+        self._seed = seed
+        self._rng = rng
+        self._noise: FrameNoise | None = None  # of all frames, where attention has windows
+        self._shared: np.ndarray | None = None  # (1, C, n, h, w) last frames of the segment before
 
-    def make_window(self, window: Window, conditions: Conditions) -> np.ndarray:
-        """Latents (1, C, T, h, w) of the frames of `window`, which go on from those before."""
-        keyframes = self.generate_keyframes(window, conditions)
-        return self.interpolate(window, conditions, keyframes)
+    def state(self) -> State:
+        """What the next segment needs of those before."""
+        assert self._shared is not None, "a segment has been made"
+        state = {"shared": self._shared}
+        if self._noise:
+            state |= {"noise": self._noise.first, "order": np.array(self._noise.order)}
+        return state
 
-    def generate_keyframes(self, window: Window, conditions: Conditions) -> np.ndarray:
-        """Latents (1, C, K, h, w) of the window's keyframes, from the picture."""
-        keyframes = window.keyframes
+    def restore(self, state: State) -> None:
+        """Go on from a `state`, as if the segments before had been made here."""
+        self._shared = state["shared"]
+        if "noise" in state:
+            stride = self.stages.bundle.dimensions.window_stride
+            self._noise = FrameNoise(state["noise"], stride, state["order"].tolist())
+
+    def make_segment(self, segment: Segment, conditions: Conditions) -> np.ndarray:
+        """Latents (1, C, T, h, w) of the frames of `segment`, which go on from those before."""
+        if segment.index:
+            self._rng = seeded(self._seed, segment.index)
+        keyframes = self.generate_keyframes(segment, conditions)
+        latents = self.interpolate(segment, conditions, keyframes)
+        self._shared = latents[:, :, -OVERLAP:]
+        return latents
+
+    def generate_keyframes(self, segment: Segment, conditions: Conditions) -> np.ndarray:
+        """Latents (1, C, K, h, w) of the segment's keyframes, from the picture."""
+        keyframes = segment.keyframes
         condition = repeated_first_frame(self.first_frame, len(keyframes))
         known = None
-        if self.shared is not None:
-            places = np.arange(len(window.known_keyframes))
-            known = Known(places, self.shared[:, :, window.known_keyframes])
+        if self._shared is not None:
+            places = np.arange(len(segment.known_keyframes))
+            known = Known(places, self._shared[:, :, segment.known_keyframes])
         return self._sample(
             "generator",
             conditions,
-            noise=standard_noise(condition.shape, self.rng),
+            noise=standard_noise(condition.shape, self._rng),
             condition=condition,
             known=known,
             keyframes=keyframes,
@@ -62,34 +88,34 @@ class Diffusion:
         )
 
     def interpolate(
-        self, window: Window, conditions: Conditions, keyframe_latents: np.ndarray
+        self, segment: Segment, conditions: Conditions, keyframe_latents: np.ndarray
     ) -> np.ndarray:
-        """Latents (1, C, T, h, w) of all frames of the window, from those of its keyframes."""
+        """Latents (1, C, T, h, w) of all frames of the segment, from those of its keyframes."""
         size = self.stages.bundle.dimensions
-        condition = scattered_keyframes(keyframe_latents, window.keyframes, size.frames)
+        condition = scattered_keyframes(keyframe_latents, segment.keyframes, size.frames)
         known = None
-        if self.shared is not None:
-            known = Known(np.arange(window.known), self.shared)
-            condition[:, :, : window.known] = self.shared
+        if self._shared is not None:
+            known = Known(np.arange(segment.known), self._shared)
+            condition[:, :, : segment.known] = self._shared
         return self._sample(
             "interpolator",
             conditions,
-            noise=self._noise_of(window, condition.shape),
+            noise=self._noise_of(segment, condition.shape),
             condition=condition,
             known=known,
             fps=np.array(size.fps),
         )
 
-    def _noise_of(self, window: Window, shape: tuple[int, ...]) -> np.ndarray:
-        """Noise (1, C, T, h, w) of the window's frames, that of shared ones as it was."""
+    def _noise_of(self, segment: Segment, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise (1, C, T, h, w) of the segment's frames, that of shared ones as it was."""
         size = self.stages.bundle.dimensions
         if self.sampling.temporal == "full":
-            return standard_noise(shape, self.rng)
-        if self.noise is None:
-            self.noise = FrameNoise.draw(shape, size.window, size.window_stride, self.rng)
-        end = window.start + size.frames
-        self.noise.extend(end, self.rng)
-        return self.noise.frames(window.start, end)
+            return standard_noise(shape, self._rng)
+        if self._noise is None:
+            self._noise = FrameNoise.draw(shape, size.window, size.window_stride, self._rng)
+        end = segment.start + size.frames
+        self._noise.extend(end, self._rng)
+        return self._noise.frames(segment.start, end)
 
     def _sample(
         self,
@@ -129,4 +155,4 @@ class Diffusion:
                 audio=audio,
                 **inputs,
             )
-            return denoise(velocity, noise, stage.steps(schedule), self.rng, known)
+            return denoise(velocity, noise, stage.steps(schedule), self._rng, known)

@@ -1,6 +1,5 @@
 """Many jobs, one after the other, each with a line about what came of it."""
 
-import fcntl
 import json
 import logging
 import os
@@ -12,10 +11,16 @@ from typing import Any
 
 from keyvid.command import error_line, say
 from keyvid.errors import KeyvidError, MediaError
-from keyvid.runtime.jobs.job import check_results, is_interrupted, make_clip, tell_result
+from keyvid.file_safety import lock
 from keyvid.runtime.jobs.job_file import Entry
 from keyvid.runtime.media.sources import shown
 from keyvid.runtime.networks.stages import Progress
+from keyvid.runtime.outputs import (
+    check_outputs,
+    is_interrupted,
+    make_outputs,
+    tell_output,
+)
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.progress import ProgressDisplay, duration_text
 
@@ -48,7 +53,7 @@ class Results:
     def __enter__(self) -> "Results":
         try:
             self._file = open(self.path, "a+b")  # closed in __exit__
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file.fileno())
             self._file.seek(0)
             content = self._file.read()
             if content and not content.endswith(b"\n"):  # whoever wrote it was killed
@@ -68,7 +73,7 @@ class Results:
 
     def has(self, entry: Entry) -> bool:
         """Whether a job was done, and its files are there."""
-        return entry.key in self._made and all(map(os.path.exists, entry.job.results))
+        return entry.key in self._made and all(map(os.path.exists, entry.outputs.names))
 
     def add(self, outcome: Outcome) -> None:
         """Write a line.
@@ -162,8 +167,11 @@ def run_entry(entry: Entry, pipeline: Pipeline, progress: Progress | None = None
     """Make one clip; what goes wrong is told in the outcome."""
     start, error = perf_counter(), ""
     try:
-        check_results(entry.job)
-        make_clip(entry.job, pipeline, progress, resume=is_interrupted(entry.job))
+        outputs = entry.outputs
+        check_outputs(outputs, entry.request.files.values())
+        prepared = pipeline.prepare(entry.request)
+        resume = is_interrupted(outputs.output)
+        make_outputs(outputs, prepared, pipeline, progress, resume=resume)
     except Exception as failure:
         error = error_line(failure)
         log.info("%s failed", entry.name, exc_info=not isinstance(failure, KeyvidError))
@@ -182,5 +190,5 @@ def _tell(outcome: Outcome, number: int, total: int, pace: float) -> None:
         came = f"failed: {outcome.error}"
     else:
         came = f"in {duration_text(outcome.seconds)}"
-        tell_result(entry.job.output)
+        tell_output(entry.outputs.output)
     say(f"{number} of {total}{left}: {entry.name} {came}")

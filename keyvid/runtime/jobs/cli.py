@@ -15,13 +15,14 @@ import click
 
 from keyvid.command import CONTEXT, common_options, run_command, say
 from keyvid.sampling import DEFAULT_QUALITY
-from keyvid.sampling import options as sampling_options
 from keyvid.sizes import parse_size
+from keyvid.vocabulary import options
 
 _DEFAULT_BUNDLE = "tiny"
 _MOST_THREADS = 1024
 _LOADING = ("bundle", "engine", "threads", "max_memory")  # arguments of `Pipeline.load`
 _OF_ONE_CLIP = ("output", "report", "plot")
+_SHORT = {"output": ("-o",)}
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,16 @@ def _size(text: str) -> int:
         raise click.BadParameter(f"{error}.") from None
 
 
-class _SamplingOption(click.Option):
+class _ChoiceOption(click.Option):
     """An option whose help shows what the packaged bundle says, read when it is shown."""
 
+    def __init__(self, *args: Any, default_in_words: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_words = default_in_words
+
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        name = str(self.name)
         names, text = super().get_help_record(ctx) or ("", "")
-        default = _packaged_sampling().get(name, "the bundle's")
+        default = self._in_words or _packaged_sampling().get(str(self.name), "the bundle's")
         return names, f"{text}  [default: {default}]"
 
 
@@ -64,20 +68,27 @@ def _packaged_sampling() -> dict[str, Any]:
         return {}
 
 
-def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each setting of `keyvid.sampling`."""
-    for option in reversed(list(sampling_options())):
-        name = f"--{option.name.replace('_', '-')}"
-        metavar = "|".join(option.choices) or None
+def _choices(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each choice of `keyvid.vocabulary`."""
+    for option in reversed(list(options())):
+        names = [f"--{option.dashed}", *_SHORT.get(option.name, ())]
         command = click.option(
-            name, cls=_SamplingOption, type=option.kind, metavar=metavar, help=option.help
+            *names,
+            cls=_ChoiceOption,
+            type=option.kind,
+            metavar="|".join(option.choices) or None,
+            help=option.help,
+            default_in_words=option.default,
         )(command)
     return command
 
 
 @click.command(
     context_settings=CONTEXT,
-    epilog="Defaults of the sampling are those of the packaged bundle; another has its own.",
+    epilog="Defaults of the sampling are those of the packaged bundle; another has its own. "
+    "A setting of both U-Nets changes the interpolator, too, unless --interpolator-... says "
+    "otherwise: on the packaged bundle --steps 8 takes it from 3 steps to 8, and "
+    "--guidance-audio 2 gives it a second branch to compute.",
 )
 @click.argument("image", required=False)
 @click.argument("audio", required=False)
@@ -94,35 +105,9 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Of --ray  [default: one for each GPU, or as many as the CPUs have --threads]",
 )
 @click.option(
-    "-o",
-    "--output",
-    help="MP4, WebM, WebP, GIF or folder/ to write, - for standard output "
-    "[default: IMAGE's name with .mp4]",
-)
-@click.option(
-    "--length", help="full, or seconds, or as 1:02.5  [default: as long as the networks' window]"
-)
-@click.option(
     "--resume", is_flag=True, help="Go on with a long clip that was interrupted; --jobs does"
 )
-@click.option("--prompt", default="", help="What is seen and heard, in a few words")
-@click.option("--start", default="0", show_default=True, help="Of AUDIO: seconds, or as 1:02.5")
-@click.option("--fit", default="crop", show_default=True, help="crop, or pad to show all of IMAGE")
-@click.option(
-    "--position",
-    default="centre",
-    show_default=True,
-    help="Of the crop: centre, top, bottom, left, right or x,y from 0 to 1",
-)
-@click.option(
-    "--scale", type=int, default=1, show_default=True, help="How many times larger to write it"
-)
-@click.option("--seed", default=0, show_default=True, help="Of all noise: same seed, same clip")
-@click.option("--keyframes", default="auto", show_default=True, help="auto, uniform or 0,3,...")
-@_sampling_options
-@click.option(
-    "--cfg-batch", type=int, help="Guidance branches per call  [default: what the memory allows]"
-)
+@_choices
 @click.option(
     "--max-memory",
     type=_size,
@@ -134,8 +119,6 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--threads", type=click.IntRange(1, _MOST_THREADS), help="CPU threads  [default: all cores]"
 )
-@click.option("--report", help="JSON to write: timings, memory, versions, settings")
-@click.option("--plot", help="PNG to write: sound, motion, keyframes, all frames")
 @common_options
 def _infer(
     image: str | None,
@@ -144,63 +127,64 @@ def _infer(
     ray: bool,
     workers: int,
     resume: bool,
-    cfg_batch: int | None,
-    **options: Any,
+    **values: Any,
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
-    loading = {name: options.pop(name) for name in _LOADING}
+    loading = {name: values.pop(name) for name in _LOADING}
     if jobs is not None:
-        if image or any(options[name] for name in _OF_ONE_CLIP):
+        if image or any(values[name] for name in _OF_ONE_CLIP):
             raise click.UsageError(
                 "With --jobs, IMAGE, AUDIO, --output, --report and --plot stand in its file."
             )
-        _make_all(Path(jobs), options, loading, cfg_batch, workers if ray else None)
+        _make_all(Path(jobs), values, loading, workers if ray else None)
         return
     if ray:
         raise click.UsageError("--ray needs --jobs.")
     for name, value in (("IMAGE", image), ("AUDIO", audio)):
         if value is None:
             raise click.UsageError(f"Missing argument '{name}'.")
-    _make_one({"image": image, "audio": audio, **options}, loading, cfg_batch, resume)
+    _make_one({"image": image, "audio": audio, **values}, loading, resume)
 
 
-def _make_one(
-    values: dict[str, Any], loading: dict[str, Any], cfg_batch: int | None, resume: bool
-) -> None:
-    from keyvid.runtime.jobs.job import check_results, job_from, make_clip, tell_result
+def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:
+    from keyvid.runtime.outputs import (
+        asked_for,
+        check_outputs,
+        make_outputs,
+        tell_output,
+    )
     from keyvid.runtime.pipeline import Pipeline
     from keyvid.runtime.progress import ProgressDisplay, duration_text
 
-    job = job_from(values, cfg_batch=cfg_batch)
-    check_results(job)
-    with _told_what_is_written(job.results) as written:
+    request, outputs = asked_for(values)
+    check_outputs(outputs, request.files.values())
+    with _told_what_is_written(outputs.names) as written:
         pipeline = Pipeline.load(**loading)
+        prepared = pipeline.prepare(request)
         with ProgressDisplay(len(pipeline.bundle.stages)) as progress:
-            clip = make_clip(job, pipeline, progress, resume=resume, on_written=written.append)
+            clip = make_outputs(
+                outputs, prepared, pipeline, progress, resume=resume, on_written=written.append
+            )
     log.info("%s: %s", pipeline.engine.name, pipeline.engine.reason)
-    tell_result(job.output)
+    tell_output(outputs.output)
     took = duration_text(sum(clip.timings.values()))
-    say(f"{job.output}: {len(clip.frames)} frames in {took} on {pipeline.engine.name}")
+    say(f"{outputs.output}: {len(clip.frames)} frames in {took} on {pipeline.engine.name}")
 
 
 def _make_all(
-    path: Path,
-    defaults: dict[str, Any],
-    loading: dict[str, Any],
-    cfg_batch: int | None,
-    num_workers: int | None,
+    path: Path, defaults: dict[str, Any], loading: dict[str, Any], num_workers: int | None
 ) -> None:
     """The clips of a file, in this process or on so many workers on Ray (0: all that it has)."""
     from keyvid.runtime.jobs.batch import run_here, run_jobs
     from keyvid.runtime.jobs.job_file import read_jobs
 
-    entries = read_jobs(path, defaults, loading["bundle"], cfg_batch)
+    jobs = read_jobs(path, defaults, loading["bundle"])
     if num_workers is None:
-        run_jobs(path, entries, partial(run_here, loading))
+        run_jobs(path, jobs, partial(run_here, loading))
     else:
         from keyvid.runtime.jobs.ray_workers import run_on_ray
 
-        run_jobs(path, entries, partial(run_on_ray, loading, num_workers))
+        run_jobs(path, jobs, partial(run_on_ray, loading, num_workers))
 
 
 @contextmanager

@@ -13,10 +13,15 @@ from typing import Any
 
 from keyvid.bundle.strict_json import parse_json
 from keyvid.errors import MediaError, SettingsError
-from keyvid.runtime.jobs.job import KEYS, Job, default_output, job_from
+from keyvid.options import WANTED
 from keyvid.runtime.media.sources import STANDARD_STREAM, open_source, shown
+from keyvid.runtime.outputs import asked_for, default_output
+from keyvid.runtime.request import Request
+from keyvid.vocabulary import Outputs, options
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text or a number"}
+_OPTIONS = {option.name: option for option in options()}
+_KEYS = ("image", "audio", *_OPTIONS)
+_ONLY_ROUNDING = {"cfg_batch"}  # which hardly changes a clip: it is not made again for that
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -33,20 +38,19 @@ class Entry:
     line: int
     name: str
     key: str
-    job: Job
+    request: Request
+    outputs: Outputs
 
 
-def read_jobs(
-    path: Path, defaults: dict[str, Any], bundle: str, cfg_batch: int | None = None
-) -> list[Entry]:
+def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> list[Entry]:
     """The jobs of a file, checked as far as the file tells.
 
     Args:
-        path: .jsonl, an object a line, or .csv with the keys in its first line; see `KEYS`. Names
-            of files in it are relative to its folder.
+        path: .jsonl, an object a line, or .csv with the keys in its first line: image, audio
+            and the names of `keyvid.vocabulary.options`. Names of files in it are relative to its
+            folder.
         defaults: values for the jobs that do not have their own.
         bundle: what the clips are made with, a part of the keys.
-        cfg_batch: see `keyvid.sampling.Settings`.
     Raises:
         MediaError: the file cannot be read.
         SettingsError: says in which line what is wrong.
@@ -59,15 +63,19 @@ def read_jobs(
     entries = []
     for line, row in read_rows(path, content):
         with _blaming(path, line):
-            values = defaults | _checked(row)
-            key = json.dumps([bundle, sorted(values.items())])
-            job = job_from(values, os.path.dirname(path), cfg_batch)
+            values = {k: v for k, v in (defaults | _checked(row)).items() if v is not None}
             name = values.get("output") or default_output(values["image"])
-            entries.append(Entry(line, name, hashlib.sha256(key.encode()).hexdigest()[:16], job))
+            asked = asked_for(values, os.path.dirname(path))
+            entries.append(Entry(line, name, _key(values, bundle), *asked))
     if not entries:
         raise SettingsError(f"{shown(path)}: holds no job; write one in a line of its own")
     _check_distinct(path, entries)
     return entries
+
+
+def _key(values: dict[str, Any], bundle: str) -> str:
+    said = sorted(item for item in values.items() if item[0] not in _ONLY_ROUNDING)
+    return hashlib.sha256(json.dumps([bundle, said]).encode()).hexdigest()[:16]
 
 
 def _json_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -126,12 +134,12 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
 
 def _check_known(keys: Any) -> None:
     for key in keys:
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r:.60}; valid are {', '.join(KEYS)}")
+        if key not in _KEYS:
+            raise ValueError(f"unknown key {key!r:.60}; valid are {', '.join(_KEYS)}")
 
 
 def _typed(key: str, value: Any) -> Any:
-    kind = KEYS[key]
+    kind = _OPTIONS[key].kind if key in _OPTIONS else str
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
@@ -139,7 +147,7 @@ def _typed(key: str, value: Any) -> Any:
             raise ValueError
         typed = kind(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{key} is {value!r:.40}, want {_WORDS[kind]}") from None
+        raise ValueError(f"{key} is {value!r:.40}, want {WANTED[kind]}") from None
     if kind is str and not typed.isprintable():
         raise ValueError(f"{key} is {value!r:.40}, want printable characters")
     return typed
@@ -147,10 +155,14 @@ def _typed(key: str, value: Any) -> Any:
 
 def _check_distinct(path: Path, entries: list[Entry]) -> None:
     """Refuse a result that another job, or the same one, writes or reads, too."""
-    read = {os.path.realpath(name): entry.line for entry in entries for name in entry.job.inputs}
+    read = {
+        os.path.realpath(name): entry.line
+        for entry in entries
+        for name in entry.request.files.values()
+    }
     written: dict[str, int] = {}
     for entry in entries:
-        for name in entry.job.results:
+        for name in entry.outputs.names:
             place = os.path.realpath(name)
             with _blaming(path, entry.line):
                 if place in read:

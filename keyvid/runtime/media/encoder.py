@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from keyvid.containers import CONTAINERS, Container
 from keyvid.errors import MediaError
 from keyvid.runtime.media.sound import Sound
 
@@ -24,48 +25,12 @@ _LUMA = np.array((0.299, 0.587, 0.114))
 _FRACTION_BITS = 16
 
 _BITS_PER_CHANNEL = 96_000  # per second; the most that AAC can use for a channel at 16 kHz
-_AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-
-
-@dataclass(frozen=True)
-class Format:
-    """A container and its codecs. One thread: with more, bytes depend on how many there are."""
-
-    container: str
-    codec: str
-    options: dict[str, str]
-    container_options: dict[str, str]
-    sound_codec: str | None = None
-    sound_rates: tuple[int, ...] = (48_000,)
-    pixels: str = "yuv420p"
-
-
-FORMATS = {
-    ".mp4": Format(
-        "mp4",
-        "libx264",
-        # crf as in the released code; mbtree reads beyond pictures narrower than about 160 pixels
-        {"crf": "10", "preset": "medium", "mbtree": "0"},
-        {"movflags": "faststart", "fflags": "bitexact"},
-        "aac",
-        _AAC_RATES,
-    ),
-    ".webm": Format(
-        "webm",
-        "libvpx-vp9",
-        {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "3"},
-        {"fflags": "bitexact"},  # else it holds random numbers
-        "libopus",
-    ),
-    ".webp": Format("webp", "libwebp_anim", {"quality": "90"}, {"loop": "0"}),
-    ".gif": Format("gif", "gif", {}, {"loop": "0"}, pixels="pal8"),
-}
 
 
 def encode(
     path: Path, kind: str, frames: Iterable[npt.NDArray[np.uint8]], fps: int, sound: Sound
 ) -> None:
-    """Write the file `path` in the format of `kind`, a key of FORMATS.
+    """Write the file `path` as a container of `kind`, a key of CONTAINERS.
 
     Args:
         frames: (H, W, 3) uint8 each; H and W even.
@@ -73,9 +38,9 @@ def encode(
         MediaError: there is no frame.
         OSError: the file cannot be written.
     """
-    chosen = FORMATS[kind]
-    options = dict(chosen.container_options)
-    with av.open(str(path), "w", format=chosen.container, options=options) as container:
+    chosen = CONTAINERS[kind]
+    options = dict(chosen.muxer_options)
+    with av.open(str(path), "w", format=chosen.muxer, options=options) as container:
         video: Any = container.add_stream(chosen.codec, rate=fps, options=dict(chosen.options))
         track = _SoundTrack(container, chosen, sound) if chosen.sound_codec else None
         number = -1
@@ -94,7 +59,7 @@ def encode(
             track.finish()
 
 
-def _describe(video: Any, chosen: Format, frame: npt.NDArray[np.uint8]) -> None:
+def _describe(video: Any, chosen: Container, frame: npt.NDArray[np.uint8]) -> None:
     """Set what the stream must know before its first frame."""
     video.height, video.width = frame.shape[:2]
     video.pix_fmt = chosen.pixels
@@ -107,7 +72,7 @@ def _describe(video: Any, chosen: Format, frame: npt.NDArray[np.uint8]) -> None:
         context.color_range = _LIMITED_RANGE
 
 
-def _picture(frame: npt.NDArray[np.uint8], chosen: Format) -> Any:
+def _picture(frame: npt.NDArray[np.uint8], chosen: Container) -> Any:
     if chosen.pixels == "yuv420p":
         return av.VideoFrame.from_ndarray(to_yuv420(frame), format="yuv420p")
     image = Image.fromarray(frame).quantize(256)
@@ -153,7 +118,7 @@ class _SoundTrack:
     """Encodes a sound piece by piece beside the frames, so that the file is interleaved."""
 
     container: Any
-    chosen: Format
+    chosen: Container
     sound: Sound
     _done: int = field(default=0, init=False)  # samples
 

@@ -1,19 +1,17 @@
 """Result files: checked before the work starts, written whole or not at all."""
 
 import os
-import secrets
-import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
+from keyvid.containers import CONTAINERS
 from keyvid.errors import MediaError
+from keyvid.file_safety import temporary_file, temporary_folder, write_whole
 from keyvid.runtime.media.sources import STANDARD_STREAM, is_possible_name, shown
 
-CLIP_SUFFIXES = (".mp4", ".webm", ".webp", ".gif")
 FOLDER = "folder"
 
 _PROBE_BYTES = 4 << 20  # more than a clip, a report or a plot of the published size takes
@@ -31,10 +29,10 @@ def clip_kind(path: str | os.PathLike[str]) -> str:
         return STANDARD_STREAM
     if name.endswith(os.sep) or not suffix:
         return FOLDER
-    if suffix not in CLIP_SUFFIXES:
+    if suffix not in CONTAINERS:
         raise MediaError(
             f"{shown(path)}: no video of this kind is written; give a name that ends in "
-            f"{', '.join(CLIP_SUFFIXES)}, or in / for a folder of PNG files"
+            f"{', '.join(CONTAINERS)}, or in / for a folder of PNG files"
         )
     return suffix
 
@@ -81,10 +79,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         MediaError: the file could not be written; what stood under its name before still does.
     """
-    with _temporary(path) as (file, temporary):
-        file.write(content)
-        file.close()  # a full disk may show only here
-        temporary.replace(path)
+    with _blaming(path):
+        write_whole(path, content)
 
 
 @contextmanager
@@ -94,7 +90,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         MediaError: as `write_atomic`.
     """
-    with _temporary(path) as (_, temporary):
+    with _blaming(path), temporary_file(path.parent) as (_, temporary):
         yield temporary
         temporary.replace(path)
 
@@ -106,17 +102,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         MediaError: as `write_atomic`.
     """
-    temporary = _temporary_name(path)
-    with _blaming(path):
-        temporary.mkdir()
-        lock = os.open(temporary, os.O_RDONLY)
-        try:
-            _lock(lock)
-            yield temporary
-            temporary.rename(path)
-        finally:
-            os.close(lock)
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _blaming(path), temporary_folder(path.parent) as temporary:
+        yield temporary
+        temporary.rename(path)
 
 
 def _check_folder(path: Path) -> None:
@@ -149,51 +137,8 @@ def _check_replaceable(path: Path, suffix: str) -> None:
 
 
 def _probe(path: Path) -> None:
-    with _temporary(path) as (file, _):
+    with _blaming(path), temporary_file(path.parent) as (file, _):
         file.write(bytes(_PROBE_BYTES))
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """An open file beside `path` that is gone afterwards, unless it was renamed."""
-    with _blaming(path):
-        _sweep(path.parent)
-        temporary = _temporary_name(path)
-        with open(temporary, "xb") as file:
-            _lock(file.fileno())
-            try:
-                yield file, temporary
-            finally:
-                temporary.unlink(missing_ok=True)
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.parent / f".keyvid-{secrets.token_hex(4)}.tmp"
-
-
-def _lock(descriptor: int) -> None:
-    """Say that a temporary file is in use, for as long as it is open."""
-    import fcntl  # not on Windows, which commands refuse once they are imported
-
-    with suppress(OSError):  # a file system without locks, where nothing is swept either
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove temporary files whose writer was killed: nobody holds their lock."""
-    import fcntl
-
-    for left in folder.glob(".keyvid-*.tmp"):
-        with suppress(OSError):
-            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
-            finally:
-                os.close(descriptor)
 
 
 @contextmanager

@@ -1,21 +1,21 @@
 """Pictures in: any picture as RGB of the wanted size, upright, in sRGB."""
 
 import io
-import logging
 import os
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps
 
 from keyvid.errors import MediaError, SettingsError
+from keyvid.remarks import remark
 from keyvid.runtime.media.arguments import parse_position
 from keyvid.runtime.media.picture_file import read_picture
 from keyvid.runtime.media.sources import decoder_message, open_source
+from keyvid.vocabulary import Fit
 
 ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image | npt.NDArray[np.uint8]
-Fit = Literal["crop", "pad"]
 
 _BACKGROUND = "white"  # of pictures with transparency: cut-outs and logos are mostly drawn for it
 _CUT_WITHOUT_A_WORD = 0.2  # of the picture
@@ -30,8 +30,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-log = logging.getLogger(__name__)
 
 
 def load_image(
@@ -117,12 +115,9 @@ def _say_what_is_cut(name: str, size: tuple[int, int], wanted: tuple[int, int]) 
     cut = 1 - min(proportions, 1 / proportions)
     if cut > _CUT_WITHOUT_A_WORD:
         sides = "left and right" if proportions > 1 else "top and bottom"
-        log.warning(
-            "%s: %.0f %% of the picture are cut off, at its %s; fit 'pad' keeps all of it, "
-            "a crop position chooses the part",
-            name,
-            100 * cut,
-            sides,
+        remark(
+            f"{name}: {100 * cut:.0f} % of the picture are cut off, at its {sides}; fit 'pad' "
+            "keeps all of it, a crop position chooses the part"
         )
 
 
@@ -148,7 +143,7 @@ def _in_8_bits(name: str, image: Image.Image) -> Image.Image:
     usual = 1.0 if image.mode == "F" else 65_535.0
     white = _white(max(float(band(top).max()) for top in tops), image.mode)
     if white != usual:
-        log.warning("%s: values are taken as 0 (black) to %g (white)", name, white)
+        remark(f"{name}: values are taken as 0 (black) to {white:g} (white)")
     grey = np.empty((image.height, image.width), np.uint8)
     for top in tops:
         grey[top : top + rows] = np.clip(band(top) * (255.0 / white) + 0.5, 0.0, 255.0)
@@ -206,7 +201,7 @@ def _in_srgb(name: str, image: Image.Image, profile: object) -> Image.Image:
         target = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(colours, found, target, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
-        log.warning("%s: its colour profile is ignored (%s)", name, decoder_message(error))
+        remark(f"{name}: its colour profile is ignored ({decoder_message(error)})")
         return image.convert(mode)
     assert converted is not None  # it is only when it converts in place
     if alpha:

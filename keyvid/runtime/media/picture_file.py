@@ -1,6 +1,5 @@
 """The pixels of a picture file, also of one whose last bytes are missing."""
 
-import logging
 import threading
 import warnings
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media.sources import silent_stderr
 
 _MOST_PIXELS = 89_478_485  # 256 MiB as RGB
@@ -19,8 +19,6 @@ _JPEGS = ("JPEG", "MPO")
 _BLANK = {"JPEG": 128, "MPO": 128, "PNG": 0, "GIF": 0, "TIFF": 0}  # what missing rows are left as
 
 _truncated = threading.Lock()  # holds Pillow's one flag for incomplete files
-
-log = logging.getLogger(__name__)
 
 
 def read_picture(file: IO[bytes], name: str, side: int) -> Image.Image:
@@ -44,7 +42,7 @@ def read_picture(file: IO[bytes], name: str, side: int) -> Image.Image:
         rows = _decoded_rows(part)
         if rows < (1 - _LOST) * part.height:
             raise
-        log.warning("%s: damaged or cut off; what could be read of it is used", name)
+        remark(f"{name}: damaged or cut off; what could be read of it is used")
         return part if rows == part.height else _first_rows(part, rows)
 
 

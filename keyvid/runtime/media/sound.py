@@ -1,6 +1,5 @@
 """Sounds in: the wanted part of any sound, as it is and as a network hears it."""
 
-import logging
 import math
 import os
 from typing import IO, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media import sound_av, sound_libsndfile
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.sound_timeline import (
@@ -24,8 +24,6 @@ AudioSource = str | os.PathLike[str] | IO[bytes] | tuple[Any, float]
 _SILENCE = 1e-4  # of full scale: nothing that 16 bits could tell from noise
 _LOUDEST = 100.0  # times full scale: beyond it the samples are integers in disguise
 _CANCELLED = 0.1  # of a channel: what a mix of channels that say the same cannot fall to
-
-log = logging.getLogger(__name__)
 
 
 class Sound(NamedTuple):
@@ -97,11 +95,9 @@ def to_mono(sound: Sound, sample_rate: int, seconds: float) -> npt.NDArray[np.fl
         loudness = np.sqrt(np.square(sound.samples).mean(axis=0))
         loudest = int(loudness.argmax())
         if np.sqrt(np.square(mono).mean()) < _CANCELLED * loudness[loudest]:
-            log.warning(
+            remark(
                 "the channels of the sound cancel each other when they are mixed: "
-                "channel %d of %d is heard alone",
-                loudest + 1,
-                len(loudness),
+                f"channel {loudest + 1} of {len(loudness)} is heard alone"
             )
             mono = np.ascontiguousarray(sound.samples[:, loudest])
     wanted = round(seconds * sample_rate)
@@ -173,11 +169,10 @@ def _check_excerpt(name: str, excerpt: Excerpt, start: float) -> None:
 def _say_what_is_used(name: str, excerpt: Excerpt, seconds: float, start: float) -> None:
     samples, rate, duration = excerpt
     if np.abs(samples).max() < _SILENCE:
-        log.warning("%s: silent, so nothing tells the picture when to move", name)
+        remark(f"{name}: silent, so nothing tells the picture when to move")
     found = len(samples) / rate
     if found < seconds - 0.001:
-        log.warning("%s: %.2f s of sound, the rest of %g s is silence", name, found, seconds)
+        remark(f"{name}: {found:.2f} s of sound, the rest of {seconds:g} s is silence")
     elif duration is not None and duration > start + seconds + 0.001:
-        log.warning(
-            "%s: lasts %.2f s, used from %g s to %g s", name, duration, start, start + seconds
-        )
+        end = start + seconds
+        remark(f"{name}: lasts {duration:.2f} s, used from {start:g} s to {end:g} s")

@@ -1,6 +1,5 @@
 """Sounds that FFmpeg reads, also those of videos: timestamps decide where each piece stands."""
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media.arguments import LATEST_SECOND
 from keyvid.runtime.media.sound_timeline import Excerpt, Samples, Timeline, check_format, cut_off
 from keyvid.runtime.media.sources import decoder_message
@@ -20,8 +20,6 @@ _PREROLL = 0.5  # seconds decoded before the wanted start: a lossy codec needs t
 _MISSING = 0.1  # seconds at the end that an index may promise in vain
 _COUNTED = ("flac",)  # containers without an index whose header counts the samples
 _NO_NESTED_FILES = {"protocol_whitelist": "none"}  # a playlist must not open files or addresses
-
-log = logging.getLogger(__name__)
 
 
 class _Track(NamedTuple):
@@ -167,11 +165,9 @@ def _excerpt(
             "give a whole WAV, FLAC, OGG, MP3 or video file"
         )
     if heard.damaged:
-        log.warning(
-            "%s: damaged at %.2f s, %d packets in all; what is lost is silence",
-            name,
-            min(heard.damaged),
-            len(heard.damaged),
+        remark(
+            f"{name}: damaged at {min(heard.damaged):.2f} s, {len(heard.damaged)} packets in all; "
+            "what is lost is silence"
         )
     length = track.duration
     if heard.at_end:

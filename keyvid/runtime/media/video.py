@@ -1,6 +1,5 @@
 """A clip out: frames and sound as the file that its name asks for."""
 
-import logging
 import os
 import shutil
 import sys
@@ -15,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from keyvid.containers import CONTAINERS
 from keyvid.errors import MediaError, SettingsError
-from keyvid.runtime.media.encoder import FORMATS, encode
+from keyvid.remarks import remark
+from keyvid.runtime.media.encoder import encode
 from keyvid.runtime.media.outputs import (
     FOLDER,
     atomic_file,
@@ -31,8 +32,6 @@ Enlargement = Literal["lanczos", "nearest"]
 
 _SCALES = range(1, 9)
 
-log = logging.getLogger(__name__)
-
 
 def write_video(
     path: str | os.PathLike[str],
@@ -46,9 +45,8 @@ def write_video(
     """Write a clip, under its name only when it is whole; equal frames give equal bytes.
 
     Args:
-        path: .mp4 (H.264, AAC), .webm (VP9, Opus), .webp or .gif (no sound); a name without a
-            suffix or with a / at its end for a folder of PNG files (no sound); "-" for an MP4 on
-            standard output.
+        path: ends as a key of `keyvid.containers.CONTAINERS`; a name without a suffix or with a /
+            at its end for a folder of PNG files (no sound); "-" for an MP4 on standard output.
         frames: (F, H, W, 3) uint8 sRGB, or frame by frame; H and W even.
         sound: -1 to 1, what is beyond is clipped; more than two channels become one, and a rate
             that the codec does not know 48 kHz.
@@ -73,9 +71,9 @@ def write_video(
         with atomic_file(Path(path)) as temporary:
             encode(temporary, kind, frames, fps, sound)
     if replaces:
-        log.warning("%s: took the place of an older file", shown(path))
-    if kind == FOLDER or not FORMATS[kind].sound_codec:
-        log.warning("%s: holds no sound, as this kind of file has none", shown(path))
+        remark(f"{shown(path)}: took the place of an older file")
+    if kind == FOLDER or not CONTAINERS[kind].sound_codec:
+        remark(f"{shown(path)}: holds no sound, as this kind of file has none")
 
 
 def check_scale(scale: int, enlargement: str = "lanczos") -> None:

@@ -18,9 +18,9 @@ from keyvid.errors import EngineError
 from keyvid.runtime.networks.budget import Budget
 
 # Called with a stage, how many of its steps are done and how many there are; in a clip of several
-# windows also with WINDOW and how many of them are done, before each of them.
+# segments also with SEGMENT and how many of them are done, before each of them.
 Progress = Callable[[str, int, int], None]
-WINDOW = "window"
+SEGMENT = "segment"
 Row = TypeVar("Row")
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,10 @@ class StageRunner:
         """What the stages are of."""
         return self.opened.bundle
 
-    def report_window(self, index: int, num_windows: int) -> None:
-        """Say that a window begins, where there are several."""
-        if self.progress and num_windows > 1:
-            self.progress(WINDOW, index, num_windows)
+    def report_segment(self, index: int, num_segments: int) -> None:
+        """Say that a segment begins, where there are several."""
+        if self.progress and num_segments > 1:
+            self.progress(SEGMENT, index, num_segments)
 
     @contextmanager
     def open(self, name: str) -> Iterator[OpenStage]:

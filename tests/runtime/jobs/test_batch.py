@@ -16,11 +16,11 @@ import pytest
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
-from keyvid.runtime.diffusion.timeline import Window, plan_windows
+from keyvid.runtime.diffusion.segments import Segment, plan_segments
 from keyvid.runtime.jobs import batch, cli
 from keyvid.runtime.journal import Journal, Reel
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.request import Inputs, Request
+from keyvid.runtime.request import Prepared
 
 BROKEN: dict[int, tuple[dict[str, Any], str]] = {
     7: ({"image": "missing.png"}, "missing.png: No such file"),
@@ -49,22 +49,18 @@ def results() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def made(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+def made(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     """The requests that were made clips of, without networks; all checks are the real ones."""
-    requests: list[Request] = []
+    requests: list[Prepared] = []
 
     def animate(
-        self: Pipeline,
-        stages: object,
-        sampling: object,
-        request: Request,
-        inputs: Inputs,
-        reel: Reel,
-    ) -> tuple[np.ndarray, list[Window]]:
-        requests.append(request)
+        self: Pipeline, stages: object, prepared: Prepared, reel: Reel
+    ) -> tuple[np.ndarray, list[Segment]]:
+        inputs = prepared.inputs
+        requests.append(prepared)
         reel.frames[:] = inputs.picture
         motion = np.linspace(0, 1, inputs.num_frames, dtype=np.float32)
-        return motion, plan_windows(inputs.num_frames, motion, self.bundle.dimensions)
+        return motion, plan_segments(inputs.num_frames, motion, self.bundle.dimensions)
 
     def load(**loading: Any) -> Pipeline:
         return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"))
@@ -108,7 +104,7 @@ def check_soak(memory: list[int], messages: str) -> None:
 
 
 def test_200_jobs(
-    made: list[Request], memory: list[int], capsys: pytest.CaptureFixture[str]
+    made: list[Prepared], memory: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(200, length=0.1)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
@@ -133,7 +129,7 @@ def test_200_jobs_of_the_packaged_model(
 
 
 def test_a_second_start_does_what_is_missing_or_failed(
-    made: list[Request], capsys: pytest.CaptureFixture[str]
+    made: list[Prepared], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(8, length=0.1)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
@@ -161,7 +157,7 @@ def test_a_second_start_does_what_is_missing_or_failed(
     assert [request.seed for request in made[2:]] == list(range(7))
 
 
-def test_a_line_that_was_cut_off(made: list[Request]) -> None:
+def test_a_line_that_was_cut_off(made: list[Prepared]) -> None:
     write_jobs(2, length=0.1)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
     whole = Path("jobs.results.jsonl").read_bytes()
@@ -173,9 +169,11 @@ def test_a_line_that_was_cut_off(made: list[Request]) -> None:
     assert json.loads(again)["line"] == 2
 
 
-def test_errors_of_ours_are_lines_too(made: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_ours_are_lines_too(
+    made: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_jobs(3, length=0.1)
-    make = batch.make_clip
+    make = batch.make_outputs
     errors: Iterator[Exception] = iter([ValueError("odd\nmore"), MemoryError("1 TB")])
 
     def fail_twice(*args: Any, **options: Any) -> object:
@@ -183,7 +181,7 @@ def test_errors_of_ours_are_lines_too(made: list[Request], monkeypatch: pytest.M
             raise error
         return make(*args, **options)
 
-    monkeypatch.setattr(batch, "make_clip", fail_twice)
+    monkeypatch.setattr(batch, "make_outputs", fail_twice)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
     first, second, third = results()
     assert first["error"].startswith("unexpected ValueError: odd; please report it")
@@ -192,7 +190,7 @@ def test_errors_of_ours_are_lines_too(made: list[Request], monkeypatch: pytest.M
 
 
 def test_an_interruption_says_how_many_are_there(
-    made: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: list[Prepared], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(3, length=0.1)
     animate = Pipeline._animate
@@ -213,7 +211,7 @@ def test_an_interruption_says_how_many_are_there(
 
 
 def test_a_long_clip_is_gone_on_with(
-    made: list[Request], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: list[Prepared], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A journal that is there is used without being asked for, one that is not is not missed."""
     write_jobs(1, length=3)
@@ -223,7 +221,7 @@ def test_a_long_clip_is_gone_on_with(
         resumes.append(resume)
         return Journal(folder, resume=resume)
 
-    monkeypatch.setattr("keyvid.runtime.jobs.job.Journal", remembered)
+    monkeypatch.setattr("keyvid.runtime.outputs.Journal", remembered)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
     Path("0.mp4").unlink()
     Path(".0.mp4.parts").mkdir()
@@ -231,7 +229,7 @@ def test_a_long_clip_is_gone_on_with(
     assert resumes == [False, True]
 
 
-def test_two_processes_at_once(made: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_at_once(made: list[Prepared], capsys: pytest.CaptureFixture[str]) -> None:
     write_jobs(1, length=0.1)
     with open("jobs.results.jsonl", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -245,7 +243,7 @@ def test_two_processes_at_once(made: list[Request], capsys: pytest.CaptureFixtur
     [["picture.png", "sound.wav"], ["-o", "a.mp4"], ["--report", "a.json"], ["--plot", "a.png"]],
 )
 def test_names_of_one_clip_are_refused(
-    arguments: list[str], made: list[Request], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], made: list[Prepared], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(1)
     assert cli.main(["--jobs", "jobs.jsonl", *arguments]) == 2
@@ -253,7 +251,7 @@ def test_names_of_one_clip_are_refused(
 
 
 def test_wrong_lines_are_refused_at_once(
-    made: list[Request], capsys: pytest.CaptureFixture[str]
+    made: list[Prepared], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(2)
     with open("jobs.jsonl", "a") as file:
@@ -265,7 +263,7 @@ def test_wrong_lines_are_refused_at_once(
 
 
 def test_ray_is_asked_for_in_words(
-    made: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: list[Prepared], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jobs(1)
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -24,7 +24,7 @@ from keyvid.runtime.jobs import cli
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.request import Request, load_inputs
+from keyvid.runtime.request import Prepared, Request, load_inputs
 from keyvid.sampling import Settings, UNetSettings
 
 
@@ -37,14 +37,20 @@ def calls(workplace: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> list[
         asked.append({"bundle": bundle, "engine": engine, **limits})
         return Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"), **limits)
 
-    def sample(self: Pipeline, request: Request, progress: Progress, journal: Journal) -> Clip:
+    def prepare(self: Pipeline, request: Request) -> Prepared:
+        asked.append({"request": request})
+        return real_prepare(self, request)
+
+    def sample(self: Pipeline, prepared: Prepared, progress: Progress, journal: Journal) -> Clip:
         for stage, total in (("localizer", 1), ("generator", 3)):
             for done in range(total + 1):
                 progress(stage, done, total)
-        asked.append({"request": request})
         return clip
 
+    real_prepare = Pipeline.prepare
+
     monkeypatch.setattr(Pipeline, "load", load)
+    monkeypatch.setattr(Pipeline, "prepare", prepare)
     monkeypatch.setattr(Pipeline, "make", sample)
     return asked
 
@@ -66,7 +72,7 @@ def test_defaults(calls: list[dict[str, Any]]) -> None:
     assert cli.main(["picture.png", "sound.wav"]) == 0
     assert calls == [
         {"bundle": "tiny", "engine": "auto", "threads": None, "max_memory": None},
-        {"request": Request("picture.png", "sound.wav", start="0")},
+        {"request": Request("picture.png", "sound.wav")},
     ]
 
 
@@ -183,6 +189,9 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         "image": "picture.png",
         "audio": "sound.wav",
         "output": "picture.mp4",
+        "scale": 1,
+        "prompt": "",
+        "seed": 0,
         "start": "0.5",
         "length": None,
         "fit": "crop",
@@ -198,10 +207,10 @@ def test_an_interruption_says_what_is_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keyvid.runtime.jobs.job.write_report", interrupt)
+    monkeypatch.setattr("keyvid.runtime.outputs.write_report", interrupt)
     options = ["--report", "a.json", "--plot", "a.png"]
     assert cli.main(["picture.png", "sound.wav", *options]) == 130
     assert capsys.readouterr() == (
@@ -298,7 +307,7 @@ import signal, sys, time
 from keyvid.runtime.jobs import cli
 from keyvid.runtime.pipeline import Pipeline
 
-def sample(self, request, progress, journal):
+def sample(self, prepared, progress, journal):
     print("sampling", file=sys.stderr, flush=True)
     time.sleep(60)
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from keyvid.errors import KeyvidError
-from keyvid.runtime.jobs.job import Job
 from keyvid.runtime.jobs.job_file import Entry, read_jobs
 from keyvid.runtime.request import Request
 from keyvid.sampling import Settings, UNetSettings
+from keyvid.vocabulary import Outputs
 
-DEFAULTS = {"prompt": "", "seed": 7, "start": "0", "scale": 1, "steps": None, "output": None}
+DEFAULTS = {"seed": 7, "start": None, "steps": None, "output": None}
 
 
 @pytest.fixture
@@ -48,31 +48,27 @@ ROW = {
     "solver": "dpm",
     "interpolator_eta": 0,
 }
-JOB = Job(
-    Request(
-        "all/in/a.png",
-        "/tmp/a.wav",
-        prompt="a hammer, falling",
-        seed=3,
-        settings=Settings(steps=9, solver="dpm", interpolator=UNetSettings(eta=0.0)),
-        keyframes="uniform",
-        start="0:01.5",
-        length="4",
-        fit="pad",
-        position="0.5,0.2",
-    ),
-    "all/out/",
-    scale=2,
-    report="all/a.json",
-    plot="all/b.png",
+REQUEST = Request(
+    "all/in/a.png",
+    "/tmp/a.wav",
+    prompt="a hammer, falling",
+    seed=3,
+    settings=Settings(steps=9, solver="dpm", interpolator=UNetSettings(eta=0.0)),
+    keyframes="uniform",
+    start="0:01.5",
+    length="4",
+    fit="pad",
+    position="0.5,0.2",
 )
+OUTPUTS = Outputs(output="all/out/", scale=2, report="all/a.json", plot="all/b.png")
 
 
 def test_json_and_csv_say_the_same(read: Callable[..., list[Entry]]) -> None:
     (from_json,) = read("\ufeff\n" + json.dumps(ROW))
     cells = (f'"{value}"' for value in ROW.values())
     (from_csv,) = read("\ufeff" + ",".join(ROW) + "\r\n" + ",".join(cells) + "\r\n", ".csv")
-    assert from_json.job == from_csv.job == JOB
+    assert from_json.request == from_csv.request == REQUEST
+    assert from_json.outputs == from_csv.outputs == OUTPUTS
     assert from_json.key == from_csv.key
     assert (from_json.line, from_csv.line) == (2, 2)
     assert from_json.name == "out/"
@@ -81,12 +77,11 @@ def test_json_and_csv_say_the_same(read: Callable[..., list[Entry]]) -> None:
 def test_what_a_job_leaves_out_is_as_for_all(read: Callable[..., list[Entry]]) -> None:
     lines = "image,audio,seed,eta\na.b.png,a.wav,,\nc.png,c.wav,1,0.5\n"
     first, second = read(lines, ".csv", steps=4)
-    assert first.job == Job(
-        Request("all/a.b.png", "all/a.wav", seed=7, start="0", settings=Settings(steps=4)),
-        "all/a.b.mp4",
-    )
-    assert second.job.request.settings == Settings(steps=4, eta=0.5)
-    assert second.job.request.seed == 1
+    settings = Settings(steps=4)
+    assert first.request == Request("all/a.b.png", "all/a.wav", seed=7, settings=settings)
+    assert first.outputs == Outputs(output="all/a.b.mp4")
+    assert second.request.settings == Settings(steps=4, eta=0.5)
+    assert second.request.seed == 1
 
 
 def test_a_key_is_of_all_that_a_job_says(read: Callable[..., list[Entry]]) -> None:
