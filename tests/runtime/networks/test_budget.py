@@ -168,3 +168,43 @@ def test_the_choice_is_logged(choose, caplog):
 )
 def test_batch_sizes(active, exported, wanted, sizes):
     assert batch_sizes(active, exported, wanted) == sizes
+
+
+@pytest.mark.parametrize(("max_memory", "room"), [(None, 6 * GB), (5 * GB, 5 * GB - HELD)])
+def test_room_for_graphs_is_what_the_process_leaves(bundle_of, machine, max_memory, room):
+    machine(6)
+    assert Budget(bundle_of(FOUR, make_graphs((1,))), "openvino", max_memory).room() == room
+
+
+@pytest.mark.parametrize("max_memory", [None, 5 * GB])
+def test_memory_elsewhere_has_room_for_small_models(bundle_of, machine, monkeypatch, max_memory):
+    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+    machine(6)
+    assert Budget(bundle_of(FOUR, make_graphs((1,))), "tensorrt", max_memory).room() == 2**30
+
+
+def test_what_a_graph_takes_elsewhere_is_its_weights_and_values(bundle_of, monkeypatch):
+    graphs = make_graphs((2,))
+    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+    there = Budget(bundle_of(FOUR, graphs), "tensorrt")
+    assert there.bytes_of(graphs["generator"][0]) == 3 * GB
+    monkeypatch.setattr(budget, "engine_bytes", lambda _, memory, size: size + 7)
+    assert there.bytes_of(graphs["generator"][0]) == 7  # files of no bytes
+
+
+def test_an_engine_gets_the_form_that_is_made_for_it(bundle_of):
+    """In all stages that have it, those without branches among them."""
+    plain = make_graphs((1, 2))
+    graphs = {
+        stage: [*of_stage, *(replace(g, file=f"{g.file}.cuda", form="cuda") for g in of_stage)]
+        for stage, of_stage in plain.items()
+    }
+    graphs["vae_decoder"] = [replace(plain["vae_encoder"][0], file="vae_decoder")]
+    bundle = bundle_of(FOUR, graphs)
+    chosen = {
+        engine: [graph.file for graph in Budget(bundle, engine).choose_graphs(FOUR).values()]
+        for engine in ("openvino", "cuda")
+    }
+    names = ["vae_encoder.bNone", "generator.b2", "interpolator.b2"]
+    assert chosen["openvino"] == [*names, "vae_decoder"]
+    assert chosen["cuda"] == [*(f"{name}.cuda" for name in names), "vae_decoder"]
