@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyvid.bundle.specs import GraphMemory, GraphSpec
+from keyvid.bundle.specs import FileSpec, GraphMemory, GraphSpec
 from keyvid.engines.spec import ENGINES, Footprint
 from keyvid.errors import SettingsError
 from keyvid.runtime.networks import budget
@@ -173,23 +173,24 @@ def test_batch_sizes(active, exported, wanted, sizes):
 @pytest.mark.parametrize(("max_memory", "room"), [(None, 6 * GB), (5 * GB, 5 * GB - HELD)])
 def test_room_for_graphs_is_what_the_process_leaves(bundle_of, machine, max_memory, room):
     machine(6)
-    assert Budget(bundle_of(FOUR, make_graphs((1,))), "openvino", max_memory).room() == room
+    assert Budget(bundle_of(Sampling(), make_graphs((1,))), HERE, max_memory).room() == room
 
 
 @pytest.mark.parametrize("max_memory", [None, 5 * GB])
-def test_memory_elsewhere_has_room_for_small_models(bundle_of, machine, monkeypatch, max_memory):
-    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
+def test_memory_elsewhere_has_room_for_small_models(bundle_of, machine, max_memory):
     machine(6)
-    assert Budget(bundle_of(FOUR, make_graphs((1,))), "tensorrt", max_memory).room() == 2**30
+    assert Budget(bundle_of(Sampling(), make_graphs((1,))), ELSEWHERE, max_memory).room() == 2**30
 
 
-def test_what_a_graph_takes_elsewhere_is_its_weights_and_values(bundle_of, monkeypatch):
+def test_what_a_graph_takes(bundle_of):
+    """Elsewhere its weights and values, here what the engine makes of them and of its file."""
     graphs = make_graphs((2,))
-    monkeypatch.setattr(budget, "engine_bytes", lambda *_: None)
-    there = Budget(bundle_of(FOUR, graphs), "tensorrt")
-    assert there.bytes_of(graphs["generator"][0]) == 3 * GB
-    monkeypatch.setattr(budget, "engine_bytes", lambda _, memory, size: size + 7)
-    assert there.bytes_of(graphs["generator"][0]) == 7  # files of no bytes
+    bundle = bundle_of(Sampling(), graphs)
+    generator = graphs["generator"][0]
+    bundle.files[generator.file] = FileSpec(1000, 64 * "0")
+    assert Budget(bundle, ELSEWHERE).bytes_of(generator) == 3 * GB
+    here = replace(HERE, footprint=Footprint(7, 5, 1, 2, False))
+    assert Budget(bundle, here).bytes_of(generator) == 7 + 5 * 1000 + GB + 2 * 2 * GB
 
 
 def test_an_engine_gets_the_form_that_is_made_for_it(bundle_of):
@@ -200,11 +201,12 @@ def test_an_engine_gets_the_form_that_is_made_for_it(bundle_of):
         for stage, of_stage in plain.items()
     }
     graphs["vae_decoder"] = [replace(plain["vae_encoder"][0], file="vae_decoder")]
-    bundle = bundle_of(FOUR, graphs)
+    bundle = bundle_of(Sampling(), graphs)
+    active = {"generator": 2, "interpolator": 2}
     chosen = {
-        engine: [graph.file for graph in Budget(bundle, engine).choose_graphs(FOUR).values()]
-        for engine in ("openvino", "cuda")
+        name: [g.file for g in Budget(bundle, ENGINES[name]).choose_graphs(active, "full").values()]
+        for name in ("tensorrt", "cuda")
     }
     names = ["vae_encoder.bNone", "generator.b2", "interpolator.b2"]
-    assert chosen["openvino"] == [*names, "vae_decoder"]
+    assert chosen["tensorrt"] == [*names, "vae_decoder"]
     assert chosen["cuda"] == [*(f"{name}.cuda" for name in names), "vae_decoder"]
