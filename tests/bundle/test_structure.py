@@ -92,15 +92,15 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
         ),
         (
             regraphed("generator", lambda graphs: (*graphs, graphs[0])),
-            "stages.generator has graphs for branches/temporal 4/None, .*, want one of each",
+            "stages.generator has plain graphs for branches/temporal 4/None, .*, want one of each",
         ),
         (
             regraphed("generator", lambda graphs: [replace(graphs[0], branches=None)]),
-            "stages.generator has graphs for branches/temporal None/None, want one of each",
+            "stages.generator has plain graphs for branches/temporal None/None, want one of each",
         ),
         (
             regraphed("interpolator", lambda graphs: graphs[1:]),
-            "stages.interpolator has graphs for .*, want one of each",
+            "stages.interpolator has plain graphs for .*, want one of each",
         ),
         (
             regraphed("interpolator", lambda graphs: [g for g in graphs if g.temporal == "full"]),
@@ -108,7 +108,7 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
         ),
         (
             regraphed("vae_decoder", lambda graphs: [replace(graphs[0], branches=1)]),
-            "stages.vae_decoder has graphs for branches/temporal 1/None, want one of each",
+            "stages.vae_decoder has plain graphs for branches/temporal 1/None, want one of each",
         ),
         (
             reshaped("generator", context=(2, 64, 128), audio=(2, 12, 9, 96)),
@@ -138,6 +138,18 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
 def test_what_does_not_fit_is_named(bundle: Bundle, message: str) -> None:
     with pytest.raises(BundleError, match=rf"bundle\.json: .*{message}.*; export it again"):
         check_complete(bundle)
+
+
+def in_both_forms(graphs: tuple[GraphSpec, ...]) -> tuple[GraphSpec, ...]:
+    return (*graphs, *(replace(graph, form="cuda") for graph in graphs))
+
+
+def test_a_bundle_may_have_another_form_beside_the_plain_one() -> None:
+    for stage in PACKAGED.stages:
+        check_complete(regraphed(stage, in_both_forms))
+    for cut in (slice(1, None), slice(-1)):  # a graph is missing in one of them
+        with pytest.raises(BundleError, match=r"generator has (plain|cuda) graphs .*one of each"):
+            check_complete(regraphed("generator", lambda graphs, c=cut: in_both_forms(graphs)[c]))
 
 
 def test_tokens_are_those_of_the_encoder() -> None:
