@@ -8,9 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
-
-pytest_plugins = ["tests.affine"]
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -53,21 +50,6 @@ def parity_keys() -> Callable[[str], dict[str, tuple[int, ...]]]:
         return {key: tuple(shape) for key, shape in keys.items()}
 
     return load
-
-
-@pytest.fixture(scope="session")
-def filled() -> Callable[[torch.nn.Module], torch.nn.Module]:
-    """`filled(module)`: the module in evaluation mode, its weights made from their names."""
-
-    def fill_module(module: torch.nn.Module) -> torch.nn.Module:
-        state = {
-            key: torch.from_numpy(np.asarray(_FILL.parameter(key, tuple(value.shape))))
-            for key, value in module.state_dict().items()
-        }
-        module.load_state_dict(state)
-        return module.eval()
-
-    return fill_module
 
 
 @pytest.fixture(scope="session")

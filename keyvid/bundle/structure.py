@@ -76,14 +76,17 @@ def _check_variants(bundle: Bundle) -> None:
     if unknown := [name for name in bundle.stages if name not in stages]:
         raise ValueError(f"unknown stage {unknown[0]!r:.40}; valid are {', '.join(stages)}")
     for name, stage in bundle.stages.items():
-        variants = [(graph.branches, graph.temporal) for graph in stage.graphs]
         branches: Collection[int | None] = bundle.branches(name) if name in UNETS else [None]
-        modes = {mode for _, mode in variants if mode} if name == "interpolator" else {None}
-        if Counter(variants) != Counter(product(branches, modes)):
-            found = ", ".join(f"{number}/{mode}" for number, mode in variants)
-            raise ValueError(
-                f"stages.{name} has graphs for branches/temporal {found}, want one of each"
-            )
+        modes = {graph.temporal for graph in stage.graphs if graph.temporal}
+        want = Counter(product(branches, modes if name == "interpolator" else {None}))
+        for form in ("plain", *{graph.form for graph in stage.graphs} - {"plain"}):
+            variants = [(g.branches, g.temporal) for g in stage.graphs if g.form == form]
+            if Counter(variants) != want:
+                found = ", ".join(f"{number}/{mode}" for number, mode in variants)
+                raise ValueError(
+                    f"stages.{name} has {form} graphs for branches/temporal {found}, want one of "
+                    "each"
+                )
     interpolator = bundle.stages["interpolator"].graphs
     if bundle.sampling.temporal not in {graph.temporal for graph in interpolator}:
         raise ValueError(f"the interpolator has no graph for temporal {bundle.sampling.temporal}")

@@ -27,6 +27,19 @@ def regraphed(stage: str, change: Callable[[tuple[GraphSpec, ...]], Any]) -> Bun
     return replace(PACKAGED, stages={**PACKAGED.stages, stage: changed})
 
 
+def reshaped(stage: str, **shapes: tuple[int, ...]) -> Bundle:
+    """The packaged bundle with other shapes of tensors in the first graph of a stage."""
+
+    def change(graphs: tuple[GraphSpec, ...]) -> list[GraphSpec]:
+        inputs, outputs = (
+            {name: replace(t, shape=shapes.get(name, t.shape)) for name, t in tensors.items()}
+            for tensors in (graphs[0].inputs, graphs[0].outputs)
+        )
+        return [replace(graphs[0], inputs=inputs, outputs=outputs), *graphs[1:]]
+
+    return regraphed(stage, change)
+
+
 def without(names: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in names.items() if key != name}
 
@@ -62,6 +75,9 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
         ),
         (resized(keyframes=49), "49 keyframes of 48 frames"),
         (resized(window=13), "windows of 13 frames every 6 do not fit 48"),
+        (resized(window=16, window_stride=12), "windows of 16 frames every 12 do not fit 48"),
+        (resized(window=15, window_stride=5), "windows of 15 frames every 5 do not fit 48"),
+        (resized(window=54), "windows of 54 frames every 6 do not fit 48"),
         (
             replace(PACKAGED, conditioning=replace(PACKAGED.conditioning, layout="released")),
             r"generator.b4.onnx: audio is float32 4 x 12 x 9 x 96, .* float32 4 x 12 x 8 x 96",
@@ -76,15 +92,15 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
         ),
         (
             regraphed("generator", lambda graphs: (*graphs, graphs[0])),
-            "stages.generator has graphs for branches/temporal 4/None, .*, want one of each",
+            "stages.generator has plain graphs for branches/temporal 4/None, .*, want one of each",
         ),
         (
             regraphed("generator", lambda graphs: [replace(graphs[0], branches=None)]),
-            "stages.generator has graphs for branches/temporal None/None, want one of each",
+            "stages.generator has plain graphs for branches/temporal None/None, want one of each",
         ),
         (
             regraphed("interpolator", lambda graphs: graphs[1:]),
-            "stages.interpolator has graphs for .*, want one of each",
+            "stages.interpolator has plain graphs for .*, want one of each",
         ),
         (
             regraphed("interpolator", lambda graphs: [g for g in graphs if g.temporal == "full"]),
@@ -92,7 +108,19 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
         ),
         (
             regraphed("vae_decoder", lambda graphs: [replace(graphs[0], branches=1)]),
-            "stages.vae_decoder has graphs for branches/temporal 1/None, want one of each",
+            "stages.vae_decoder has plain graphs for branches/temporal 1/None, want one of each",
+        ),
+        (
+            reshaped("generator", context=(2, 64, 128), audio=(2, 12, 9, 96)),
+            r"generator.b4.onnx: context is float32 2 x 64 x 128, .* say float32 4 x 64 x 128",
+        ),
+        (
+            reshaped("image_encoder", image_tokens=(1, 192, 64)),
+            r"image_encoder.onnx: image_tokens is float32 1 x 192 x 64, .* 1 x 192 x 128",
+        ),
+        (
+            reshaped("interpolator", audio=(4, 48, 9, 95)),
+            r"interpolator.b4.*: audio is float32 4 x 48 x 9 x 95, .* 4 x 48 x 9 x 96",
         ),
         (
             regraphed("localizer", lambda graphs: [replace(graphs[0], inputs={})]),
@@ -110,6 +138,18 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
 def test_what_does_not_fit_is_named(bundle: Bundle, message: str) -> None:
     with pytest.raises(BundleError, match=rf"bundle\.json: .*{message}.*; export it again"):
         check_complete(bundle)
+
+
+def in_both_forms(graphs: tuple[GraphSpec, ...]) -> tuple[GraphSpec, ...]:
+    return (*graphs, *(replace(graph, form="cuda") for graph in graphs))
+
+
+def test_a_bundle_may_have_another_form_beside_the_plain_one() -> None:
+    for stage in PACKAGED.stages:
+        check_complete(regraphed(stage, in_both_forms))
+    for cut in (slice(1, None), slice(-1)):  # a graph is missing in one of them
+        with pytest.raises(BundleError, match=r"generator has (plain|cuda) graphs .*one of each"):
+            check_complete(regraphed("generator", lambda graphs, c=cut: in_both_forms(graphs)[c]))
 
 
 def test_tokens_are_those_of_the_encoder() -> None:

@@ -72,6 +72,19 @@ def test_this_process():
     assert available_bytes() > 1e6
 
 
+def test_the_peak_is_remembered():
+    code = """
+from keyvid.engines.memory import peak_bytes, process_bytes
+held = bytearray(200 << 20)
+held[::4096] = b"x" * len(held[::4096])  # all pages
+del held
+print(process_bytes(), peak_bytes())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    now, peak = map(int, run.stdout.split())
+    assert now < 200 << 20 < peak
+
+
 def test_the_peak_is_that_of_this_process_alone():
     """`ru_maxrss` of a program begins with the size of the one that started it."""
     held = bytearray(200 << 20)

@@ -64,6 +64,32 @@ def test_scores_are_told_apart(save):
     assert graph_memory(path) == GraphMemory(0, 0, 400, 400)
 
 
+def test_no_two_of_the_four_are_confused(save):
+    """Weights of 3 and 50 numbers of which the second is cast, two values, one score matrix."""
+    nodes = [
+        helper.make_node("Cast", ["w"], ["v"], to=FLOAT),
+        node("Add", "x v", "a"),
+        node("Mul", "a b", "s"),
+        node("Softmax", "s", "p"),
+        node("Add", "p a", "y"),
+    ]
+    weights = [("w", HALF, 50), ("b", FLOAT, 1)]
+    path = save(nodes, weights, x=[50], v=[50], a=[50], s=[50], p=[50], y=[50])
+    # Without scores "a" and "y" are the most at one time; with them "a", "s" and "p", or "p".
+    assert graph_memory(path) == GraphMemory(204, 200, 400, 200)
+
+
+def test_the_cast_of_a_value_is_one(save):
+    nodes = [helper.make_node("Cast", ["x"], ["v"], to=FLOAT), node("Add", "v v", "y")]
+    assert graph_memory(save(nodes, x=[50], v=[50], y=[50])) == GraphMemory(0, 0, 400, 0)
+
+
+def test_a_value_that_nobody_uses_dies_at_once(save):
+    nodes = [node("Relu", "x", "a"), node("Relu", "x", "b"), node("Relu", "b", "y")]
+    path = save(nodes, x=[100], a=[100], b=[100], y=[100])
+    assert graph_memory(path) == GraphMemory(0, 0, 800, 0)
+
+
 def test_half_precision_counts_as_what_it_becomes(save):
     nodes = [helper.make_node("Cast", ["w"], ["v"], to=FLOAT), node("Add", "x v", "y")]
     path = save(nodes, [("w", HALF, 50)], x=[50], v=[50], y=[50])

@@ -71,6 +71,10 @@ def test_hooks_are_gone_afterwards(network, measure):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
+def test_three_bits_below_the_largest_half():
+    assert LIMIT == 65504 / 8
+
+
 def test_what_comes_near_the_end_is_an_island():
     ranges = Ranges({"": 1.0, "a": 0.9 * LIMIT, "b": 1.1 * LIMIT}, {"n": 1e6})
     assert ranges.islands == ("b",)

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
 from keyvid.runtime.clip_image import CLIP_MEAN, CLIP_STD, clip_pixels
-from keyvid_ref.clip_preprocess import clip_preprocess
 
 
 def test_fixture(parity, relative_error):
@@ -12,14 +10,6 @@ def test_fixture(parity, relative_error):
     assert got.dtype == np.float32
     # The release blurs and interpolates in float32; these are float64 matrices.
     assert relative_error(got, data["output"]) < 2e-5
-
-
-@pytest.mark.parametrize("shape", [(64, 96), (300, 40), (40, 41)])
-def test_reference(shape, relative_error):
-    image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
-    want = clip_preprocess(torch.from_numpy(image).permute(2, 0, 1)[None], 56)
-    # Kernels are float32 in the reference, float64 here.
-    assert relative_error(clip_pixels(image, 56), want) < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (56, 56), (64, 96), (20, 200)])

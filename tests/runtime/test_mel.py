@@ -1,8 +1,6 @@
 import numpy as np
-import torch
 
 from keyvid.runtime.mel import FRAME_LENGTH, log_mel, mel_filters
-from keyvid_ref.mel import log_mel as reference_log_mel
 
 
 def test_fixture(parity, relative_error):
@@ -11,11 +9,6 @@ def test_fixture(parity, relative_error):
     assert got.dtype == np.float32
     # The release works in float32; near-silent bands differ in the logarithm, the whole does not.
     assert relative_error(got[None], data["output"]) < 5e-5
-
-
-def test_reference(relative_error):
-    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
-    assert relative_error(log_mel(wave), reference_log_mel(torch.from_numpy(wave))) < 1e-5
 
 
 def test_tone_falls_into_its_band():

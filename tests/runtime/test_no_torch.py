@@ -19,7 +19,7 @@ import importlib, pkgutil
 import keyvid.bundle, keyvid.engines, keyvid.runtime
 
 for package in (keyvid.bundle, keyvid.engines, keyvid.runtime):
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if module.name != "keyvid.runtime.jobs.ray_workers":  # which says what to install
             importlib.import_module(module.name)
 """

@@ -95,3 +95,12 @@ def test_scores_do_not_change() -> None:
     difference, interval = score.f1_difference(clips, clips[::-1], 83)
     assert difference == 0
     assert interval == pytest.approx((-0.6349206, 0.6349206), abs=1e-6)
+
+
+def test_an_interval_leaves_two_and_a_half_per_cent_on_either_side() -> None:
+    """F1 of one clip in 20 that scores: the number of times it is drawn, which is binomial."""
+    hit, miss = TimedClip(EVENTS, EVENTS, 2.0), TimedClip(EVENTS + 0.3, EVENTS, 2.0)
+    clips = [hit] * 12 + [miss] * 8
+    drawn = np.random.default_rng(7).binomial(20, 0.6, 200_000) / 20
+    want = np.percentile(drawn, [2.5, 97.5])
+    assert score.agree(clips, 42).f1_interval == pytest.approx(want, abs=1e-9)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keyvid.score import motion
 from keyvid.score.motion import find_strikes, motion_curve, pose_shift
 from tests.score.squares import EVENTS, PLACES, change_place, contact_place, draw_square
 
@@ -89,3 +90,17 @@ def test_what_is_seen_in_a_film_does_not_change() -> None:
     assert change["frame difference"] == pytest.approx([10 / 24, 22 / 24, 37 / 24])
     assert change["tracked pose"] == pytest.approx([0.39864, 0.933416, 1.553222], abs=2e-6)
     assert curves == pytest.approx({"contact": 427.39750, "change": 348.78656}, abs=1e-4)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(12, 2), (24, 2), (30, 2), (50, 4), (72, 6)])
+def test_a_jump_is_seen_within_a_twenty_fourth_of_a_second(
+    fps: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many frames on either side as that, rounded, and one at least."""
+    curves: list[np.ndarray] = []
+    monkeypatch.setattr(
+        motion, "find_extremes", lambda curve, _: curves.append(curve) or np.array([fps])
+    )
+    motion.track_changes(draw_square(1.0 * (np.arange(2 * fps) >= fps)), np.arange(2 * fps) / fps)
+    moving = np.flatnonzero(curves[0] > 1e-3)
+    assert moving.tolist() == list(range(fps - frames // 2, fps + frames // 2))

@@ -307,3 +307,47 @@ def test_the_next_one_goes_on_after_a_kill(
     assert second.communicate()[0] == "the whole plan\n"
     assert (tmp_path / "log").read_text() == "build\n" * 2
     assert not list(folder.glob(".*"))
+
+
+def test_a_plan_that_another_process_made_meanwhile_is_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was missing when it was asked for, and is there when the lock is free."""
+    cache, get = PlanCache(folder), PlanCache.get
+    other = PlanCache(folder)
+
+    def late(self: PlanCache, ingredients: dict[str, str]) -> bytes | None:
+        monkeypatch.undo()
+        assert get(self, ingredients) is None
+        other.put(ingredients, CONTENT)
+        return None
+
+    monkeypatch.setattr(PlanCache, "get", late)
+    assert cache.get_or_make(KIND, never) == CONTENT
+
+
+def test_of_a_link_in_place_of_a_plan_only_the_link_is_removed(
+    cache: PlanCache, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"precious")
+    entry = cache.folder / key_of({"graph": "another"})
+    entry.symlink_to(tmp_path / "photos")
+    assert cache.clear() == 2
+    assert not entry.is_symlink()
+    assert (tmp_path / "photos" / "holiday.jpg").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_putting_waits_for_the_lock_unless_told_otherwise(
+    cache: PlanCache, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    import fcntl
+
+    asked: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", lambda _, operation: asked.append(operation))
+    if waits:
+        cache.put(KIND, CONTENT)
+    else:
+        cache.put(KIND, CONTENT, wait=False)
+    assert asked == [fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from keyvid.errors import MediaError, SettingsError
@@ -178,16 +177,13 @@ def test_wrong_image_arrays(array: np.ndarray) -> None:
         load_image(array, 64, 96)
 
 
-def test_open_files_and_tensors(tmp_path: Path) -> None:
+def test_open_files(tmp_path: Path) -> None:
     Image.fromarray(quadrants()).save(tmp_path / "a.png")
     want = load_image(tmp_path / "a.png", 40, 60)
     with open(tmp_path / "a.png", "rb") as file:
         np.testing.assert_array_equal(load_image(file, 40, 60), want)
     buffer = io.BytesIO((tmp_path / "a.png").read_bytes())
     np.testing.assert_array_equal(load_image(buffer, 40, 60), want)
-    tensor = torch.from_numpy(quadrants())
-    np.testing.assert_array_equal(load_image(tensor, 40, 60), want)
-    np.testing.assert_array_equal(load_image(tensor.permute(2, 0, 1), 40, 60), want)
 
 
 class NoArray:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyvid.bundle.specs import GraphMemory, GraphSpec
+from keyvid.bundle.specs import FileSpec, GraphMemory, GraphSpec
 from keyvid.engines.spec import ENGINES, Footprint
 from keyvid.errors import SettingsError
 from keyvid.runtime.networks import budget
@@ -168,3 +168,45 @@ def test_the_choice_is_logged(choose, caplog):
 )
 def test_batch_sizes(active, exported, wanted, sizes):
     assert batch_sizes(active, exported, wanted) == sizes
+
+
+@pytest.mark.parametrize(("max_memory", "room"), [(None, 6 * GB), (5 * GB, 5 * GB - HELD)])
+def test_room_for_graphs_is_what_the_process_leaves(bundle_of, machine, max_memory, room):
+    machine(6)
+    assert Budget(bundle_of(Sampling(), make_graphs((1,))), HERE, max_memory).room() == room
+
+
+@pytest.mark.parametrize("max_memory", [None, 5 * GB])
+def test_memory_elsewhere_has_room_for_small_models(bundle_of, machine, max_memory):
+    machine(6)
+    assert Budget(bundle_of(Sampling(), make_graphs((1,))), ELSEWHERE, max_memory).room() == 2**30
+
+
+def test_what_a_graph_takes(bundle_of):
+    """Elsewhere its weights and values, here what the engine makes of them and of its file."""
+    graphs = make_graphs((2,))
+    bundle = bundle_of(Sampling(), graphs)
+    generator = graphs["generator"][0]
+    bundle.files[generator.file] = FileSpec(1000, 64 * "0")
+    assert Budget(bundle, ELSEWHERE).bytes_of(generator) == 3 * GB
+    here = replace(HERE, footprint=Footprint(7, 5, 1, 2, False))
+    assert Budget(bundle, here).bytes_of(generator) == 7 + 5 * 1000 + GB + 2 * 2 * GB
+
+
+def test_an_engine_gets_the_form_that_is_made_for_it(bundle_of):
+    """In all stages that have it, those without branches among them."""
+    plain = make_graphs((1, 2))
+    graphs = {
+        stage: [*of_stage, *(replace(g, file=f"{g.file}.cuda", form="cuda") for g in of_stage)]
+        for stage, of_stage in plain.items()
+    }
+    graphs["vae_decoder"] = [replace(plain["vae_encoder"][0], file="vae_decoder")]
+    bundle = bundle_of(Sampling(), graphs)
+    active = {"generator": 2, "interpolator": 2}
+    chosen = {
+        name: [g.file for g in Budget(bundle, ENGINES[name]).choose_graphs(active, "full").values()]
+        for name in ("tensorrt", "cuda")
+    }
+    names = ["vae_encoder.bNone", "generator.b2", "interpolator.b2"]
+    assert chosen["tensorrt"] == [*names, "vae_decoder"]
+    assert chosen["cuda"] == [*(f"{name}.cuda" for name in names), "vae_decoder"]
