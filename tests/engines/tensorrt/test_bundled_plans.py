@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.spec import ENGINES
 from keyvid.engines.tensorrt import bundled_plans, engine
 from keyvid.engines.tensorrt.bundled_plans import add_plan, check_place, find_bundled, trust_plans
 from keyvid.engines.tensorrt.plan import SETTINGS, Plan, build_plan, describe
@@ -165,10 +166,10 @@ def test_the_cache_comes_before_the_bundle_and_building_last(
     monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
     monkeypatch.setattr(engine, "PlanCache", lambda: cache)
     monkeypatch.setattr(engine, "TensorRtRunner", lambda _, plan, *__: used.append(plan))
-    engine.load("tensorrt-rtx", graph, None)
+    engine.load(ENGINES["tensorrt-rtx"], graph, None)
     own = build_plan(graph, RTX, cache, ("sm89",))
-    engine.load("tensorrt-rtx", graph, None)
+    engine.load(ENGINES["tensorrt-rtx"], graph, None)
     assert used == [plan, own]
     gpu = BLACKWELL
     with pytest.raises(EngineError, match="this GPU is NVIDIA GeForce RTX 5090"):
-        engine.load("tensorrt-rtx", graph, None)
+        engine.load(ENGINES["tensorrt-rtx"], graph, None)

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.tensorrt import plan
+from keyvid.engines.tensorrt import plan as plan_module
 from keyvid.engines.tensorrt.library import TENSORRT_RTX
 from keyvid.engines.tensorrt.plan import SETTINGS, build_plan, describe, find_plan
 from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
@@ -44,8 +44,8 @@ def cache(tmp_path: Path) -> PlanCache:
 
 @pytest.fixture
 def on_ada(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "find_gpu", lambda: ADA)
-    monkeypatch.setattr(plan, "free_bytes", lambda: 10 * GIB)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: ADA)
+    monkeypatch.setattr(plan_module, "free_bytes", lambda: 10 * GIB)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object) -> dict[str, Any]:
         raise AssertionError("a builder was started")
 
-    monkeypatch.setattr(plan, "run_builder", run)
+    monkeypatch.setattr(plan_module, "run_builder", run)
 
 
 def write_model(path: Path, node: onnx.NodeProto, size: int | str) -> Path:
@@ -76,7 +76,7 @@ def test_a_plan_is_built_once_and_found_again(
     assert record["seconds"] > 0
     assert record["host_bytes"] > 1 << 26
     assert record["activation_bytes"] >= 0
-    monkeypatch.setattr(plan, "run_builder", None)
+    monkeypatch.setattr(plan_module, "run_builder", None)
     assert build_plan(graph, RTX, cache, TARGETS) == plan
 
 
@@ -105,7 +105,7 @@ def test_a_plan_of_another_graph_or_version_is_not_found(
     graph: Path, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_plan(graph, RTX, cache, TARGETS)
-    monkeypatch.setattr(plan, "BUILDER_VERSION", 99)
+    monkeypatch.setattr(plan_module, "BUILDER_VERSION", 99)
     assert find_plan(graph, RTX, cache, ADA) is None
     monkeypatch.undo()
     assert find_plan(graph, RTX, cache, ADA) is not None
@@ -174,8 +174,8 @@ def test_timings_are_handed_on(
         Path(request.plan).write_bytes(b"plan")
         return {"record": {}}
 
-    monkeypatch.setattr(plan, "run_builder", run)
-    monkeypatch.setattr(plan, "BUILDER_VERSION", 99)
+    monkeypatch.setattr(plan_module, "run_builder", run)
+    monkeypatch.setattr(plan_module, "BUILDER_VERSION", 99)
     build_plan(graph, TIMED, cache)
     assert seen[0]
 
@@ -192,12 +192,12 @@ def test_less_workspace_after_a_failure(
         Path(request.plan).write_bytes(b"plan")
         return {"record": {}}
 
-    monkeypatch.setattr(plan, "run_builder", run)
-    monkeypatch.setattr(plan, "free_bytes", lambda: 100 * GIB)
+    monkeypatch.setattr(plan_module, "run_builder", run)
+    monkeypatch.setattr(plan_module, "free_bytes", lambda: 100 * GIB)
     build_plan(graph, TIMED, cache)
     assert limits == [8 * GIB, 2 * GIB, GIB // 2]
     enough = 0
-    monkeypatch.setattr(plan, "free_bytes", lambda: 2 * GIB)
+    monkeypatch.setattr(plan_module, "free_bytes", lambda: 2 * GIB)
     cache.clear()
     with pytest.raises(EngineError) as error:
         build_plan(graph, TIMED, cache)
@@ -214,7 +214,7 @@ def test_each_ingredient_changes_the_key(
     import tensorrt_rtx
 
     gpu, settings = ADA, TIMED
-    monkeypatch.setattr(plan, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: gpu)
     seen = [describe(graph, settings)]
 
     def add(*expected: str) -> None:
@@ -237,7 +237,7 @@ def test_each_ingredient_changes_the_key(
         add(ingredient)
     monkeypatch.setattr(tensorrt_rtx, "__version__", "2.0")
     add("version")
-    monkeypatch.setattr(plan, "BUILDER_VERSION", 99)
+    monkeypatch.setattr(plan_module, "BUILDER_VERSION", 99)
     add("builder")
     weights = affine_bundle.path / "affine.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
