@@ -1,6 +1,9 @@
 PYTHON ?= python
+PYTEST = $(PYTHON) -m pytest
+# Each process of `pytest -n 2` has a core: the libraries in it are not to take two.
+ONE_THREAD = OMP_NUM_THREADS=1
 
-.PHONY: check lint types test lowest bench
+.PHONY: check lint types test quick slow mutants lowest bench
 
 check: lint types test
 
@@ -12,7 +15,26 @@ types:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest
+	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadgroup
+
+# At each save, in less than a minute: all that checks values, files, settings and words. What runs
+# networks is left out (the clips of tests/runtime/test_pipeline.py, tests/parity, keyvid_ref and
+# export), and what starts processes or servers or compiles graphs.
+QUICK = tests/bundle tests/engines tests/runtime tests/score tests/serve \
+    tests/test_docs.py tests/test_house.py tests/test_sampling.py tests/test_sizes.py
+quick:
+	$(ONE_THREAD) $(PYTEST) -q -m "not slow and not gpu and not long" $(QUICK)
+
+# What takes minutes, before a release; `pytest -m slow` with the packages of .ci/run.
+slow:
+	$(PYTEST) -m "slow and not gpu"
+
+# Single changes of MODULE that no test sees, COUNT by chance. They are gaps, or change nothing.
+MODULE ?= keyvid/runtime/diffusion/noise.py
+COUNT ?= 10
+SEED ?= 0
+mutants:
+	$(PYTHON) -m tests.mutants $(MODULE) --count $(COUNT) --seed $(SEED)
 
 # What a user does first, with the lowest versions that pyproject.toml allows, without torch.
 lowest:
@@ -23,4 +45,4 @@ lowest:
 	PATH="$(CURDIR)/build/lowest/bin:$$PATH" .ci/smoke
 
 bench:
-	$(PYTHON) -m pytest bench
+	$(PYTEST) bench

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, TypeVar
@@ -74,6 +75,19 @@ def run_command(command: click.Command, name: str, args: Sequence[str] | None) -
             return 0 if is_pipe else _fail(name, f"standard output: {failure.strerror}", 2)
         _explain()
         return _fail(name, error_line(error), 2 if isinstance(error, KeyvidError) else 1)
+
+
+def run_main(module: str, name: str, extra: str) -> int:
+    """Run `main` of a module that needs the packages of an extra; gives the exit code."""
+    try:
+        main = import_module(module).main
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("bench", "keyvid", "keyvid_ref"):
+            raise
+        return _fail(name, f"{missing} is not installed; pip install 'keyvid[{extra}]'", 2)
+    code: int = main()
+    return code
 
 
 def error_line(error: Exception) -> str:

@@ -12,6 +12,13 @@ import pytest
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run what shares things that are slow to make: each file, and all exports."""
+    for item in items:
+        group = "export" if "export" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def _load_fill() -> ModuleType:
     spec = importlib.util.spec_from_file_location("fixture_fill", FIXTURES / "fill.py")
     assert spec is not None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +17,7 @@ from keyvid.command import common_options, run_command
 from keyvid.errors import KeyvidError
 
 log = logging.getLogger("keyvid.test")
+ROOT = Path(__file__).parents[1]
 
 
 def run(action: Callable[[], object], *args: str) -> int:
@@ -198,6 +200,36 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     assert re.fullmatch(r"python -m keyvid: No such command 'paint'[^\n]*\n", printed.err)
+
+
+WITHOUT = """
+import runpy, sys
+for name in {missing!r}:
+    sys.modules[name] = None  # its import fails
+sys.argv = ["python", "--help"]
+runpy.run_module({module!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["bench.quality", "bench.speed", "keyvid_ref.training", "keyvid_ref.world"]
+)
+def test_a_module_that_needs_torch_names_its_extra(module: str) -> None:
+    code = WITHOUT.format(missing=("torch",), module=module)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    line = f"python -m {module}: torch is not installed; pip install 'keyvid[export]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+def test_documents_name_no_other_module_that_is_run() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {
+        name for path in documents for name in re.findall(r"python -m ([\w.]+)", path.read_text())
+    }
+    runs = {"keyvid", "bench.quality", "bench.speed", "keyvid_ref.training", "keyvid_ref.world"}
+    assert named <= runs | {"tests.mutants"}
 
 
 CHEAP = """

@@ -1,10 +1,13 @@
 """What the wheel holds, and that what it promises is there."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from setuptools import find_packages
@@ -56,3 +59,34 @@ def test_the_import_takes_milliseconds() -> None:
     command = [sys.executable, "-c", IMPORT_TIME]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(5)]
     assert min(float(done.stdout) for done in runs) < 0.05
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")
+def test_a_wheel_of_a_checkout_without_links_is_whole(tmp_path: Path) -> None:
+    """As Windows and some archives have it: the links at the root are small files there."""
+    clone, unpacked = tmp_path / "clone", tmp_path / "unpacked"
+    plain = ["-c", "core.symlinks=false"]
+    run(["git", "clone", "--quiet", "--depth=1", *plain, ROOT.as_uri(), str(clone)])
+    assert not any(path.is_symlink() for path in clone.rglob("*"))
+    build = ["--wheel", "--no-build-isolation", "--python", sys.executable, "--quiet"]
+    run([sys.executable, "-m", "uv", "build", *build, "--out-dir", str(tmp_path), str(clone)])
+    (wheel,) = tmp_path.glob("*.whl")
+    ZipFile(wheel).extractall(unpacked)
+
+    tracked = run(["git", "-C", str(clone), "ls-files", *ROOMS]).splitlines()
+    assert len(tracked) > 150
+    assert not [name for name in tracked if not (unpacked / name).is_file()]
+    doctor = (
+        "import keyvid; print(keyvid.__file__); from keyvid.__main__ import main; main(['doctor'])"
+    )
+    told = run([sys.executable, "-c", doctor], cwd=tmp_path, env={"PYTHONPATH": str(unpacked)})
+    assert told.startswith(str(unpacked))
+    assert "openvino" in told
+
+
+def run(command: list[str], **how: Any) -> str:
+    """What a command prints; it has to work."""
+    env = {**os.environ, **how.pop("env", {})}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, **how)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,6 +1,8 @@
 """`python -m keyvid_ref.training`."""
 
-from keyvid_ref.training.command import main
+import sys
+
+from keyvid.command import run_main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main("keyvid_ref.training.command", "python -m keyvid_ref.training", "export"))

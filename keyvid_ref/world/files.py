@@ -1,4 +1,4 @@
-"""Clips of the synthetic world as files: `python -m keyvid_ref.world.files FOLDER`."""
+"""Clips of the synthetic world as files: `python -m keyvid_ref.world FOLDER`."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,3 @@ def main(folder: Path, kind: tuple[str, ...], seed: int, seconds: float) -> None
     for name in kind or world.KINDS:
         clip = world.make_clip(seed, height, width, kind=name, seconds=seconds)
         write_clip(clip, folder, name)
-
-
-if __name__ == "__main__":
-    main()

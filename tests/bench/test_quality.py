@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.quality import __main__ as quality
+from bench.quality import command as quality
 from bench.quality import recipes
 from bench.quality.cost import bundle_flops, clip_flops, format_calls, preset_flops
 from bench.quality.examples import Task, make_example, plan_tasks

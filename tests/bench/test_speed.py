@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.speed import __main__ as speed
+from bench.speed import command as speed
 from bench.speed import variants
 from bench.speed.calls import Candidate, Case, PeakMemory, matmul_rate, measure
 from bench.speed.flops import count_module_flops

@@ -66,11 +66,12 @@ def source(micro):
 
 @pytest.fixture(scope="session", autouse=True)
 def few_variants():
-    """One graph per U-Net, of as many branches as tell them from the frames: tracing is slow."""
+    """One graph per U-Net and temporal mode, of as many branches as tell them from the frames:
+    tracing is slow."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("generator", "interpolator"):
             stage = STAGES[name]
-            chosen = [variant for variant in stage.variants if variant.branches == 2][:1]
+            chosen = [variant for variant in stage.variants if variant.branches == 2]
             patch.setitem(STAGES, name, replace(stage, variants=tuple(chosen)))
         yield
 

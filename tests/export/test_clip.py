@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from keyvid import Pipeline, Settings
+from keyvid.sampling import UNetSettings
 from keyvid_ref import pipeline as reference_module
 from keyvid_ref.mel import log_mel
 from keyvid_ref.pipeline import ReferencePipeline
@@ -42,11 +43,11 @@ def reference(exported, micro):
 
 @pytest.fixture
 def animate(exported, picture):
-    """`animate(waveform, **options)`: the runtime's clip."""
+    """`animate(waveform, engine, **options)`: the runtime's clip."""
 
-    def run(waveform, **options):
-        with Pipeline.load(exported[0], "onnxruntime", threads=1) as pipeline:
-            return pipeline(picture, (waveform, 16_000), prompt="drum", seed=SEED, **options)
+    def run(waveform, engine="onnxruntime", **options):
+        with Pipeline.load(exported[0], engine, threads=1) as pipeline:
+            return pipeline(picture, (waveform, 16_000), seed=SEED, **options)
 
     return run
 
@@ -54,6 +55,44 @@ def animate(exported, picture):
 def psnr(frames, others):
     error = np.mean((frames.astype(np.float64) - others) ** 2)
     return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "options"),
+    [
+        ("onnxruntime", Settings(steps=2, solver="ddim", temporal="windows"), {}),
+        (
+            "openvino",
+            Settings(steps=2, solver="dpm", temporal="full"),
+            {"prompt": "hammer", "keyframes": "0,1,5,9,10,11,20,30,31,40,46,47"},
+        ),
+        (  # two branches in the first step, one in the others
+            "openvino",
+            Settings(steps=3, guidance_until=700, interpolator=UNetSettings(guidance_audio=4.0)),
+            {"keyframes": "uniform"},
+        ),
+        (  # four active branches, two at a time
+            "onnxruntime",
+            Settings(steps=1, guidance_image=2.0, guidance_text=3.0, cfg_batch=2),
+            {"prompt": "drum"},
+        ),
+    ],
+)
+def test_a_clip_is_the_references(animate, reference, picture, waveform, engine, settings, options):
+    """As `tests/parity/test_clip.py` has it for the packaged weights, at its size."""
+    heard = waveform[:32_000]
+    clip = animate(heard, engine, settings=settings, **options)
+    want = reference(
+        picture,
+        heard,
+        prompt=clip.prompt,
+        seed=SEED,
+        sampling=clip.settings,
+        keyframes=clip.keyframes if "keyframes" in options else None,
+    )
+    assert np.array_equal(clip.keyframes, want.keyframes)
+    assert np.abs(clip.motion - want.motion).max() < 1e-4
+    assert psnr(clip.frames, want.frames) >= 45
 
 
 class Continued:
@@ -144,7 +183,7 @@ def test_a_clip_across_a_seam_is_the_references(
     animate, reference, picture, waveform, monkeypatch, solver, steps, guidance
 ):
     settings = Settings(solver=solver, steps=steps, **guidance)
-    clip = animate(waveform, settings=settings, keyframes="uniform", length=92 / 24)
+    clip = animate(waveform, prompt="drum", settings=settings, keyframes="uniform", length=92 / 24)
     want = two_windows(reference, picture, waveform, clip.settings, monkeypatch)
     assert clip.keyframes.tolist() == list(range(0, 92, 4))
     assert clip.frames.shape == want.shape == (92, *picture.shape)

@@ -1,4 +1,8 @@
-"""The runtime against the reference pipeline: the same bundle, seed and settings, the same clip."""
+"""The runtime against the reference pipeline: the same bundle, seed and settings, the same clip.
+
+A clip of the packaged size takes the reference up to a minute, so only the shortest one is made
+each time. `tests/export/test_clip.py` has the same cases in small.
+"""
 
 import math
 
@@ -65,29 +69,42 @@ def psnr(frames, others):
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
+def case(name, engine, settings, *, slow=False, **options):
+    return pytest.param(engine, settings, options, id=name, marks=[pytest.mark.slow] * slow)
+
+
 @pytest.mark.parametrize(
     ("engine", "settings", "options"),
     [
-        ("onnxruntime", Settings(steps=2, solver="ddim", temporal="windows"), {}),
-        (
-            "openvino",
-            Settings(steps=2, solver="dpm", temporal="full"),
-            {"prompt": "hammer", "keyframes": "0,1,5,9,10,11,20,30,31,40,46,47"},
-        ),
-        (  # two branches in the first step, one in the others
-            "openvino",
-            Settings(steps=3, guidance_until=700, interpolator=UNetSettings(guidance_audio=4.0)),
-            {"keyframes": "uniform"},
-        ),
-        ("openvino", Settings(quality="fast"), {"prompt": "hammer"}),
-        pytest.param("openvino", Settings(), {"prompt": "hammer"}, marks=pytest.mark.slow),
-        pytest.param(
-            "openvino", Settings(quality="exact"), {"prompt": "hammer"}, marks=pytest.mark.slow
-        ),
-        (  # four active branches, two at a time
+        case(
+            "four branches, two at a time",
             "onnxruntime",
             Settings(steps=1, guidance_image=2.0, guidance_text=3.0, cfg_batch=2),
-            {"prompt": "drum"},
+            prompt="drum",
+        ),
+        case("default", "openvino", Settings(), prompt="hammer", slow=True),
+        case("fast", "openvino", Settings(quality="fast"), prompt="hammer", slow=True),
+        case("exact", "openvino", Settings(quality="exact"), prompt="hammer", slow=True),
+        case(
+            "windows",
+            "onnxruntime",
+            Settings(steps=2, solver="ddim", temporal="windows"),
+            slow=True,
+        ),
+        case(
+            "given keyframes",
+            "openvino",
+            Settings(steps=2, solver="dpm", temporal="full"),
+            prompt="hammer",
+            keyframes="0,1,5,9,10,11,20,30,31,40,46,47",
+            slow=True,
+        ),
+        case(
+            "two branches in the first step, one in the others",
+            "openvino",
+            Settings(steps=3, guidance_until=700, interpolator=UNetSettings(guidance_audio=4.0)),
+            keyframes="uniform",
+            slow=True,
         ),
     ],
 )

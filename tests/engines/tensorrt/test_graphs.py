@@ -1,6 +1,9 @@
-"""The graphs of the packaged model under a real compiler, TensorRT for RTX, which takes no GPU."""
+"""The graphs of the packaged model under a real compiler, TensorRT for RTX, which takes no GPU.
 
-import logging
+Those in half precision are traced first, which takes minutes; `tests/export/test_tensorrt_rtx.py`
+has them in small each time.
+"""
+
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,18 +14,17 @@ import onnx
 import pytest
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.engines.tensorrt.library import TENSORRT_RTX, make_logger
-from keyvid.engines.tensorrt.plan_cache import PlanCache
-from keyvid.engines.tensorrt.plans import PlanOptions, PlanReport, build_plans
+from keyvid.engines.tensorrt.plans import PlanReport
 from keyvid.export.build import build_bundle
 from keyvid.export.inputs import open_source
 from keyvid.export.stages import STAGES
 from keyvid_ref.presets import PRESETS
-from tests.engines.rtx import needs_rtx
+from tests.engines.rtx import build, needs_rtx, parse
+
+__all__ = ["build"]  # a fixture
 
 pytestmark = needs_rtx
 
-PLANS = PlanOptions("tensorrt-rtx", ("sm86", "sm89", "sm120"))
 TINY = Bundle.load("tiny", verify=False)
 GRAPHS = [graph.file for stage in TINY.stages.values() for graph in stage.graphs]
 # Of a U-Net in each temporal mode that of two branches: tracing all 12 takes minutes. What is left
@@ -48,21 +50,12 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
         yield export_half(tmp_path_factory.mktemp("half") / "bundle")
 
 
-def parse(path: Path) -> None:
-    trt = TENSORRT_RTX.load()
-    logger = make_logger(trt)
-    network = trt.Builder(logger).create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse_from_file(str(path)), parser.get_error(0).desc()
-    assert network.num_layers > 50
-    assert logger.errors == []
-
-
 @pytest.mark.parametrize("file", GRAPHS)
 def test_the_parser_reads_float32(file: str) -> None:
     parse(TINY.path / file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", TRACED)
 def test_the_parser_reads_half_precision(half: Bundle, file: str) -> None:
     parse(half.path / file)
@@ -89,24 +82,7 @@ def test_branches_bring_no_nodes(file: str) -> None:
         assert got == two
 
 
-@pytest.fixture
-def build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Callable[[Bundle], list[PlanReport]]:
-    """Builds the plans of a bundle; the compiler's doubts about precision fail."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caplog.set_level(logging.INFO, "keyvid")
-
-    def run(bundle: Bundle) -> list[PlanReport]:
-        reports = list(build_plans(bundle, PLANS, bundle.stages))
-        assert [line for line in caplog.messages if "precision" in line.lower()] == []
-        assert len(list(PlanCache().entries())) == len(reports)
-        assert all(report.record["activation_bytes"] > 0 for report in reports)
-        return reports
-
-    return run
-
-
+@pytest.mark.slow
 def test_a_graph_of_each_stage_becomes_a_plan(
     half: Bundle, build: Callable[[Bundle], list[PlanReport]]
 ) -> None:
