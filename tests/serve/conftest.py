@@ -90,7 +90,8 @@ def serve(pipeline: StandIn, tmp_path: Path) -> Iterator[Callable[..., TestClien
         folder = tmp_path / "server"
         folder.mkdir()
         workshop = Workshop(pipeline, limits or Limits(), folder, Metrics())
-        clients.append(TestClient(make_app(workshop, token)).__enter__())
+        app = make_app(workshop, token)
+        clients.append(TestClient(app, "http://localhost").__enter__())
         return clients[-1]
 
     yield start
