@@ -70,7 +70,7 @@ def clips_router(workshop: Workshop) -> APIRouter:
         "",
         status_code=202,
         responses=REFUSALS,
-        openapi_extra={"requestBody": form_schema(workshop.pipeline.bundle)},
+        openapi_extra={"requestBody": form_schema(workshop.pipeline)},
     )(order_a_clip)
     router.get("/{job_id}", responses=_NO_JOB)(look_at_a_job)
     router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_NO_JOB)(

@@ -3,8 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from keyvid.bundle.manifest import Bundle
-from keyvid.runtime.diffusion.noise import MAX_SEED
+from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
 from keyvid.serve.order import FIELDS, field_name
 
@@ -13,7 +12,7 @@ _ALONE = "interpolator_"
 _TIME = r"(\d{1,4}(\.\d{1,3})?|\d{1,3}:[0-5]\d(\.\d{1,3})?)"
 _SAYS: dict[str, dict[str, Any]] = {
     "prompt": {"maxLength": 2000, "default": "", "examples": ["hammer"]},
-    "seed": {"minimum": 0, "maximum": MAX_SEED, "default": 0, "examples": [1]},
+    "seed": {"minimum": 0, "maximum": 2**63 - 1, "default": 0, "examples": [1]},
     "start": {"pattern": f"^{_TIME}$", "default": "0"},
     "length": {"pattern": f"^(full|{_TIME})$", "examples": ["full"]},
     "fit": {"default": "crop"},
@@ -25,8 +24,9 @@ _SAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def form_schema(bundle: Bundle) -> dict[str, Any]:
-    """The body of an order, for clips of that bundle."""
+def form_schema(pipeline: Pipeline) -> dict[str, Any]:
+    """The body of an order, for clips of that pipeline's bundle."""
+    facts = _facts_of(pipeline)
     properties: dict[str, Any] = {
         "image": {"type": "string", "format": "binary", "description": "Any picture"},
         "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
@@ -36,16 +36,17 @@ def form_schema(bundle: Bundle) -> dict[str, Any]:
             "type": _KINDS[option.kind],
             "description": option.help,
             **({"enum": list(option.choices)} if option.choices else {}),
-            **_sampling_facts(option.name, bundle.sampling),
+            **_sampling_facts(option.name, pipeline.bundle.sampling),
             **_SAYS.get(option.name, {}),
-            **_facts_of(bundle).get(option.name, {}),
+            **facts.get(option.name, {}),
         }
     schema = {"type": "object", "required": ["image", "audio"], "properties": properties}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _facts_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
+def _facts_of(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
     """What depends on the bundle otherwise than by its sampling."""
+    bundle = pipeline.bundle
     rest = bundle.dimensions.keyframes - 1
     branches = set(bundle.branches("generator")) & set(bundle.branches("interpolator"))
     return {
