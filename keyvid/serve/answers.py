@@ -16,6 +16,21 @@ class Detail(BaseModel):
     )
 
 
+class FailureText(BaseModel):
+    """What was wrong with a request to /v1, in the words of its clients."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(BaseModel):
+    """Why something was not done, where clients look for `error`."""
+
+    error: FailureText
+
+
 class Progress(BaseModel):
     """How far a clip is.
 

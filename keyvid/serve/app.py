@@ -8,7 +8,7 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import FastAPI
 
-from keyvid.serve import health, model
+from keyvid.serve import health, model, videos
 from keyvid.serve.answers import Detail
 from keyvid.serve.clips import Answers, clips_router
 from keyvid.serve.guard import Guard
@@ -62,7 +62,8 @@ def make_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(Guard, token=token, hosts=hosts or Hosts(), metrics=workshop.metrics)
     explain_problems(app)
-    for router in (clips_router(workshop), model.router, health.router, docs):
+    routers = (clips_router(workshop), videos.router, model.router, health.router, docs)
+    for router in routers:
         app.include_router(router)
     if has_page:
         app.include_router(page)

@@ -87,7 +87,7 @@ async def order_a_clip(
 ) -> JobAnswer:
     """Order a clip of a picture and a sound; settings are those of `keyvid-infer`."""
     workshop.check_open()  # before anything is received
-    async with read_form(request, workshop.limits.upload_bytes, most_files=2) as form:
+    async with read_form(request, workshop.limits.upload_bytes) as form:
         files = {name: form.get(name) for name in ("image", "audio")}
         image, audio = files.values()
         if not isinstance(image, UploadFile) or not isinstance(audio, UploadFile):
