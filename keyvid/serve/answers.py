@@ -1,20 +1,9 @@
-"""What the server says of a job, and how its form is described."""
-
-from typing import Any
+"""What the server says of a job."""
 
 from pydantic import BaseModel, ConfigDict
 
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job, State
-from keyvid.serve.order import FIELDS
 from keyvid.serve.workshop import Workshop
-
-_EXAMPLES = {
-    "prompt": "hammer",
-    "seed": 1,
-    "steps": 25,
-    "length": "full",
-    "keyframes": "auto",
-}
 
 
 class Detail(BaseModel):
@@ -27,25 +16,40 @@ class Detail(BaseModel):
     )
 
 
-class JobProgress(BaseModel):
+class FailureText(BaseModel):
+    """What was wrong with a request to /v1, in the words of its clients."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(BaseModel):
+    """Why something was not done, where clients look for `error`."""
+
+    error: FailureText
+
+
+class Progress(BaseModel):
     """How far a clip is.
 
     Attributes:
         stage: the network at work.
-        segment: of the parts in which a long clip is made, from 0.
+        window: of the parts in which a long clip is made, from 0.
         seconds_left: null while it is not known.
     """
 
     stage: str
     step: int
     num_steps: int
-    segment: int
-    num_segments: int
+    window: int
+    num_windows: int
     seconds_left: float | None
 
 
 class Links(BaseModel):
-    """Where to find a job and what came of it, relative to the server's root."""
+    """Paths of a job and of what came of it, on the server that was asked."""
 
     self: str
     events: str
@@ -70,7 +74,7 @@ class JobAnswer(BaseModel):
     frames: int
     remarks: list[str]
     error: str
-    progress: JobProgress
+    progress: Progress
     links: Links
 
     model_config = ConfigDict(
@@ -87,8 +91,8 @@ class JobAnswer(BaseModel):
                         "stage": "generator",
                         "step": 7,
                         "num_steps": 25,
-                        "segment": 0,
-                        "num_segments": 1,
+                        "window": 0,
+                        "num_windows": 1,
                         "seconds_left": 6.2,
                     },
                     "links": {
@@ -104,9 +108,13 @@ class JobAnswer(BaseModel):
     )
 
 
-def describe(job: Job, workshop: Workshop) -> JobAnswer:
-    """What there is to say of a job now."""
-    here = f"/clips/{job.id}"
+def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
+    """What there is to say of a job now.
+
+    Args:
+        root: path of the server, "" or such as /keyvid.
+    """
+    here = f"{root}/clips/{job.id}"
     left = job.seconds_left
     return JobAnswer(
         id=job.id,
@@ -115,12 +123,12 @@ def describe(job: Job, workshop: Workshop) -> JobAnswer:
         frames=job.num_frames,
         remarks=list(job.remarks),
         error=job.error,
-        progress=JobProgress(
+        progress=Progress(
             stage=job.stage,
             step=job.step,
             num_steps=job.num_steps,
-            segment=job.segment,
-            num_segments=job.num_segments,
+            window=job.window,
+            num_windows=job.num_windows,
             seconds_left=None if left is None else round(left, 1),
         ),
         links=Links(
@@ -131,21 +139,3 @@ def describe(job: Job, workshop: Workshop) -> JobAnswer:
             plot=f"{here}/{PLOT}",
         ),
     )
-
-
-def form_schema() -> dict[str, Any]:
-    """The body of an order, as OpenAPI describes it."""
-    kinds = {int: "integer", float: "number", str: "string"}
-    properties: dict[str, Any] = {
-        "image": {"type": "string", "format": "binary", "description": "Any picture"},
-        "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
-    }
-    for option in FIELDS:
-        field: dict[str, Any] = {"type": kinds[option.kind], "description": option.help}
-        if option.choices:
-            field["enum"] = list(option.choices)
-        if option.name in _EXAMPLES:
-            field["examples"] = [_EXAMPLES[option.name]]
-        properties[option.dashed] = field
-    schema = {"type": "object", "required": ["image", "audio"], "properties": properties}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

@@ -1,8 +1,11 @@
 """`keyvid-serve`: clips over HTTP, and a page to try it."""
 
 import logging
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from time import sleep
 from types import FrameType
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from keyvid.serve.workshop import Workshop
 
 _LINGER_SECONDS = 2.0  # for who watched the last clip to fetch it
-_MOST_CONNECTIONS = 200
 _DEFAULTS = Limits()
 
 log = logging.getLogger(__name__)
@@ -45,9 +47,25 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at")
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
 @click.option(
-    "--token", envvar="KEYVID_TOKEN", show_envvar=True, help="Ask for it; browsers: as password"
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="File with a token to ask for; browsers: as password  [env: KEYVID_TOKEN, the token]",
 )
-@click.option("--no-page", is_flag=True, help="Only the interface; gradio is not needed then")
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Name that the server is called by besides localhost and --host; * for all",
+)
+@click.option("--root-path", default="", metavar="PATH", help="Below which a proxy shows it")
+@click.option(
+    "--trust-proxy",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Proxies whose X-Forwarded-For and -Proto are believed, with commas between",
+)
+@click.option("--no-page", is_flag=True, help="Only the interface")
 @click.option("--bundle", default="tiny", show_default=True, help="Model: name or folder")
 @click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads  [default: all cores]")
@@ -99,19 +117,15 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     help="Seconds for the running clip after SIGTERM",
 )
 @common_options
-def _serve(
-    host: str, port: int, token: str | None, no_page: bool, bundle: str, **options: Any
-) -> None:
+def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> None:
     """Make clips for whoever asks over HTTP.
 
     The page is at /, the description of the interface at /docs, both only for this machine unless
     --host says otherwise. Clips are made one after the other.
     """
-    if token is not None and not token.strip():
-        raise SettingsError("the token is empty; give one, or leave --token out")
-    _require(["fastapi", "uvicorn", "python_multipart", "prometheus_client"], "")
-    if not no_page:
-        _require(["gradio"], ", or leave the page out with --no-page")
+    token = _read_token(options["token_file"])
+    root_path = _check_root_path(options["root_path"])
+    _require("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
     limits = Limits(
         upload_bytes=options["max_upload"],
         pixels=options["max_pixels"],
@@ -124,6 +138,7 @@ def _serve(
 
     from keyvid.runtime.pipeline import Pipeline
     from keyvid.serve.app import make_app
+    from keyvid.serve.hosts import Hosts
     from keyvid.serve.metrics import Metrics
     from keyvid.serve.workplace import workplace
     from keyvid.serve.workshop import Workshop
@@ -135,28 +150,78 @@ def _serve(
         ) as pipeline,
     ):
         workshop = Workshop(pipeline, limits, folder, Metrics())
-        app = make_app(workshop, token)
-        if not no_page:
-            from keyvid.serve.page import add_page
-
-            add_page(app, workshop)
-        _run(app, workshop, host, port)
+        hosts = Hosts.of(host, options["allow_host"])
+        app = make_app(workshop, token, hosts, has_page=not no_page)
+        address = _Address(host, port, root_path, options["trust_proxy"])
+        _run(app, workshop, address)
 
 
-def _require(modules: list[str], otherwise: str) -> None:
+@dataclass(frozen=True)
+class _Address:
+    """Where a server listens, and where a proxy shows it.
+
+    Attributes:
+        root_path: "" or such as /keyvid.
+        proxies: whose X-Forwarded-* are believed.
+    """
+
+    host: str
+    port: int
+    root_path: str
+    proxies: str
+
+
+def _read_token(file: Path | None) -> str | None:
+    """The token to ask for, None for none.
+
+    Raises:
+        SettingsError: the file cannot be read, or the token is empty.
+    """
+    token, source = os.environ.get("KEYVID_TOKEN"), "KEYVID_TOKEN"
+    if file is not None:
+        source = str(file)
+        try:
+            token = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: cannot be read as a token: {error}") from error
+    if token is None:
+        return None
+    if not token.strip():
+        raise SettingsError(
+            f"{source}: the token is empty, which would let everybody in; "
+            "put one there, or leave it out"
+        )
+    return token.strip()
+
+
+def _check_root_path(path: str) -> str:
+    """`path` without a / at its end.
+
+    Raises:
+        SettingsError: it does not begin with one.
+    """
+    path = path.rstrip("/")
+    if path and not path.startswith("/"):
+        raise SettingsError(f"root path {path}: want a path that begins with /, such as /keyvid")
+    return path
+
+
+def _require(*modules: str) -> None:
     for module in modules:
         try:
             import_module(module)
         except ImportError as error:
             raise SettingsError(
                 f"serving needs {module}, which cannot be imported ({error}); "
-                f"pip install 'keyvid[serve]'{otherwise}"
+                "pip install 'keyvid[serve]'"
             ) from error
 
 
-def _run(app: Any, workshop: "Workshop", host: str, port: int) -> None:
+def _run(app: Any, workshop: "Workshop", at: _Address) -> None:
     """Serve until a signal asks to stop."""
     import uvicorn
+
+    from keyvid.serve.connections import PatientProtocol
 
     class Server(uvicorn.Server):
         """Still answers while the running clip has its grace."""
@@ -178,11 +243,14 @@ def _run(app: Any, workshop: "Workshop", host: str, port: int) -> None:
 
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        host=at.host,
+        port=at.port,
+        root_path=at.root_path,
+        forwarded_allow_ips=at.proxies,
+        http=PatientProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
-        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=5,
         server_header=False,
     )

@@ -1,11 +1,13 @@
-"""A form with files, read no further than the limit allows.
+"""A form with files, or JSON, read no further than the limit allows.
 
 The parser keeps files in memory, or larger ones in temporary files that have no name.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import FormData
@@ -15,19 +17,61 @@ from keyvid.sizes import format_size
 
 _MOST_SECONDS = 60.0  # until a form has to be here
 _MOST_FIELDS = 100
-_MOST_FIELD_BYTES = 1 << 16
+_MOST_FILES = 2
+
+Body = TypeVar("Body")
 
 
 @asynccontextmanager
-async def read_form(request: Request, most_bytes: int, most_files: int) -> AsyncIterator[FormData]:
+async def read_form(
+    request: Request, most_bytes: int, most_field_bytes: int = 1 << 16
+) -> AsyncIterator[FormData]:
     """The form that `request` brings.
 
+    Args:
+        most_field_bytes: of a value that is no file.
     Raises:
         HTTPException: 400, 408 or 413, with what is wrong with it.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise HTTPException(400, f"the body is {kind or 'of no kind'}; send multipart/form-data")
+    limited = _limited(request, most_bytes)
+    form = limited.form(
+        max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=most_field_bytes
+    )
+    parts = await _in_time(form)
+    try:
+        yield parts
+    finally:
+        await parts.close()
+
+
+async def read_json(request: Request, most_bytes: int) -> dict[str, Any]:
+    """The object that `request` brings.
+
+    Raises:
+        HTTPException: 400, 408 or 413, with what is wrong with it.
+    """
+    try:
+        content = json.loads(await _in_time(_limited(request, most_bytes).body()))
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is no JSON; send an object") from None
+    if not isinstance(content, dict):
+        raise HTTPException(400, f"the body is a {type(content).__name__}; send an object")
+    return content
+
+
+async def _in_time(body: Awaitable[Body]) -> Body:
+    try:
+        async with asyncio.timeout(_MOST_SECONDS):
+            return await body
+    except TimeoutError:
+        raise HTTPException(408, f"the order took more than {_MOST_SECONDS:g} s") from None
+
+
+def _limited(request: Request, most_bytes: int) -> Request:
+    """The same request, which refuses to bring more than that."""
     too_large = HTTPException(413, f"more than {format_size(most_bytes)}; send less")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most_bytes:
@@ -42,16 +86,4 @@ async def read_form(request: Request, most_bytes: int, most_files: int) -> Async
             raise too_large
         return message
 
-    limited = Request(request.scope, receive)
-    form = limited.form(
-        max_files=most_files, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
-    )
-    try:
-        async with asyncio.timeout(_MOST_SECONDS):
-            parts = await form
-    except TimeoutError:
-        raise HTTPException(408, f"the form took more than {_MOST_SECONDS:g} s") from None
-    try:
-        yield parts
-    finally:
-        await parts.close()
+    return Request(request.scope, receive)

@@ -146,6 +146,12 @@ class Workshop:
         """The job of that id, None where there is none (any more)."""
         return self._jobs.get(job_id)
 
+    @property
+    def jobs(self) -> list[Job]:
+        """All that are known, the first that was ordered first."""
+        with self._changed:
+            return [*self._jobs.values()]
+
     def place(self, job: Job) -> int:
         """How many clips are made before that of a queued job."""
         with self._changed:

@@ -1,11 +1,13 @@
 """A pipeline that makes clips at the test's command, behind a server."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from keyvid.bundle.manifest import Bundle
@@ -20,6 +22,7 @@ from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
 from keyvid.serve.workshop import Workshop
+from tests.serve.live import listening
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUM_STEPS = 4
@@ -82,21 +85,43 @@ def pipeline() -> StandIn:
 
 
 @pytest.fixture
-def serve(pipeline: StandIn, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def make(pipeline: StandIn, tmp_path: Path) -> Callable[..., FastAPI]:
+    """`make(limits, token)`: the application around the stand-in."""
+
+    def make_it(limits: Limits | None = None, token: str | None = None) -> FastAPI:
+        folder = tmp_path / "server"
+        folder.mkdir()
+        return make_app(Workshop(pipeline, limits or Limits(), folder, Metrics()), token)
+
+    return make_it
+
+
+@pytest.fixture
+def serve(pipeline: StandIn, make: Callable[..., FastAPI]) -> Iterator[Callable[..., TestClient]]:
     """`serve(limits, token)`: a client of a server that runs until the end of the test."""
     clients: list[TestClient] = []
 
     def start(limits: Limits | None = None, token: str | None = None) -> TestClient:
-        folder = tmp_path / "server"
-        folder.mkdir()
-        workshop = Workshop(pipeline, limits or Limits(), folder, Metrics())
-        clients.append(TestClient(make_app(workshop, token)).__enter__())
-        return clients[-1]
+        client = TestClient(make(limits, token), "http://localhost")
+        clients.append(client.__enter__())
+        return client
 
     yield start
     pipeline.may_go_on.set()
     for client in clients:
         client.__exit__()
+
+
+@pytest.fixture
+def live(pipeline: StandIn, make: Callable[..., FastAPI]) -> Iterator[Callable[..., str]]:
+    """`live(limits, token)`: the address of a server that listens until the end of the test."""
+    with ExitStack() as stack:
+
+        def start(limits: Limits | None = None, token: str | None = None, root: str = "") -> str:
+            return stack.enter_context(listening(make(limits, token), root))
+
+        yield start
+        pipeline.may_go_on.set()
 
 
 @pytest.fixture

@@ -316,6 +316,5 @@ def test_the_interface_describes_itself(serve: Serve) -> None:
     post = description["paths"]["/clips"]["post"]
     form = post["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"image", "audio", "prompt", "length", "guidance-image"} <= set(form["properties"])
-    assert form["properties"]["steps"]["examples"] == [25]
     assert set(post["responses"]) >= {"202", "400", "401", "413", "422", "429", "503"}
     assert description["components"]["schemas"]["JobAnswer"]["examples"][0]["state"] == "running"

@@ -75,7 +75,7 @@ def test_folders_of_killed_servers_are_swept(tmp_path: Path) -> None:
 def test_a_clip_of_the_packaged_model(tmp_path: Path) -> None:
     with Pipeline.load(threads=1) as pipeline:
         workshop = Workshop(pipeline, Limits(), tmp_path, Metrics())
-        with TestClient(make_app(workshop)) as client:
+        with TestClient(make_app(workshop), "http://localhost") as client:
             files = {
                 "image": (EXAMPLES / "drum.png").read_bytes(),
                 "audio": (EXAMPLES / "drum.wav").read_bytes(),

@@ -1,77 +1,170 @@
-"""Who may come in, and what is asked of nobody."""
+"""Who comes in: names, pages of other sites, tokens, and those who only hold a connection."""
 
-import base64
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
+import httpx2
 import pytest
-from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from keyvid.serve.guard import Guard
-from keyvid.serve.metrics import Metrics
+from keyvid.serve import connections, guard
+from keyvid.serve.hosts import Hosts, is_same_origin
+from tests.serve.conftest import StandIn
 
-TOKEN = {"authorization": "Bearer secret"}
+pytestmark = pytest.mark.security
 
-
-def client_of(token: str | None, metrics: Metrics | None = None) -> TestClient:
-    """A guarded application that answers 200 to all that reaches it."""
-    return TestClient(Guard(PlainTextResponse("let in"), token, metrics or Metrics()))
-
-
-@pytest.mark.parametrize("token", [None, "secret"])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/file=http://169.254.169.254/latest",
-        "/gradio_api/file=https://example.org/a",
-        "/GRADIO_API/file=HTTP://example.org/a",
-    ],
-)
-def test_the_page_fetches_no_address_for_anybody(token: str | None, path: str) -> None:
-    answer = client_of(token).get(path, headers=TOKEN)
-    assert (answer.status_code, answer.json()) == (404, {"detail": "not found"})
-    assert client_of(token).get("/gradio_api/file=/tmp/a", headers=TOKEN).text == "let in"
-
-
-def test_whoever_has_no_token_learns_nothing() -> None:
-    client = client_of("secret")
-    for path in ("/", "/metrics", "/gradio_api/file=http://a", "/healthz/", "/readyz/x"):
-        assert client.get(path).status_code == 401
-    for path in ("/healthz", "/readyz"):
-        assert client.get(path).text == "let in"
+Serve = Callable[..., TestClient]
+Order = Callable[..., dict[str, Any]]
 
 
 @pytest.mark.parametrize(
-    ("header", "is_let_in"),
+    ("listens_at", "more", "known", "unknown"),
     [
-        (b"Bearer secret", True),
-        (b"bearer  secret ", True),
-        (b"Basic " + base64.b64encode(b"anybody:secret"), True),
-        (b"basic " + base64.b64encode(b":secret"), True),
-        (b"Basic " + base64.b64encode(b"secret"), False),
-        (b"Basic " + base64.b64encode(b"secret:"), False),
-        (b"Basic secret", False),
-        (b"Bearer secre", False),
-        (b"Bearer secrets", False),
-        (b"Digest secret", False),
-        (b"secret", False),
-        (b"", False),
+        (
+            "127.0.0.1",
+            (),
+            ("localhost", "LOCALHOST:7860", "127.0.0.1:1", "127.9.9.9", "[::1]:7860"),
+            ("evil.example", "192.168.1.9", "localhost.evil.example", "", "[", "0.0.0.0", "a@b"),
+        ),
+        ("192.168.1.9", (), ("192.168.1.9:7860", "localhost"), ("192.168.1.8", "evil.example")),
+        ("0.0.0.0", (), ("10.0.0.7", "[fe80::1]:80"), ("evil.example", "10.0.0.7.evil.example")),
+        ("::", ("Clips.example",), ("clips.example", "[fd00::7]"), ("evil.example",)),
+        ("127.0.0.1", ("*",), ("evil.example", "10.0.0.7"), ()),
     ],
 )
-def test_tokens(header: bytes, is_let_in: bool) -> None:
-    answer = client_of("secret").get("/clips", headers={"authorization": header})
-    assert (answer.status_code == 200) == is_let_in
+def test_names_of_the_server(
+    listens_at: str, more: tuple[str, ...], known: tuple[str, ...], unknown: tuple[str, ...]
+) -> None:
+    hosts = Hosts.of(listens_at, more)
+    assert [name for name in known if not hosts.know(name)] == []
+    assert [name for name in unknown if hosts.know(name)] == []
 
 
-def test_each_answer_is_counted_once() -> None:
-    metrics = Metrics()
-    client = client_of("secret", metrics)
-    client.get("/clips")
-    client.get("/clips", headers=TOKEN)
-    client.get("/clips", headers=TOKEN)
-    client.get("/gradio_api/file=http://a", headers=TOKEN)
-    counted = [line for line in metrics.text().decode().splitlines() if "responses_total{" in line]
-    assert sorted(counted) == [
-        'keyvid_http_responses_total{status="200"} 2.0',
-        'keyvid_http_responses_total{status="401"} 1.0',
-        'keyvid_http_responses_total{status="404"} 1.0',
-    ]
+def test_a_foreign_name_reads_nothing(serve: Serve) -> None:
+    """A page whose name means this machine for a moment (DNS rebinding)."""
+    client = serve()
+    for method, path in (("GET", "/"), ("GET", "/clips/x"), ("POST", "/clips"), ("GET", "/metrics")):
+        answer = client.request(method, path, headers={"host": "evil.example:7860"})
+        assert answer.status_code == 421
+        assert "--allow-host" in answer.json()["detail"]
+    assert client.get("/healthz", headers={"host": "evil.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_same"),
+    [
+        ("http://localhost:7860", "localhost:7860", True),
+        ("https://clips.example", "clips.example", True),
+        ("https://clips.example:443", "clips.example", True),
+        ("http://localhost:7861", "localhost:7860", False),
+        ("http://127.0.0.1:7860", "localhost:7860", False),
+        ("null", "localhost", False),
+        ("http://localhost:x", "localhost", False),
+        ("", "localhost", False),
+    ],
+)
+def test_what_is_the_same_site(origin: str, host: str, is_same: bool) -> None:
+    assert is_same_origin(origin, host) == is_same
+
+
+def test_pages_of_others_change_nothing(serve: Serve, order: Order, pipeline: StandIn) -> None:
+    client = serve()
+    pipeline.may_go_on.clear()
+    own = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}
+    job = client.post("/clips", **order(), headers=own)
+    assert job.status_code == 202
+    for foreign in (
+        {"origin": "http://evil.example"},
+        {"origin": "http://localhost:8000"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        for method, path in (("POST", "/clips"), ("DELETE", job.headers["location"])):
+            answer = client.request(method, path, headers=foreign)
+            assert answer.status_code == 403, foreign
+    assert client.get(job.headers["location"]).status_code == 200, "it is still there"
+    assert "access-control-allow-origin" not in job.headers
+
+
+def test_browsers_are_told_to_be_strict(serve: Serve, order: Order) -> None:
+    client = serve(token="secret")
+    allowed = {"authorization": "Bearer secret"}
+    for path, status in (("/", 200), ("/docs", 200), ("/clips/x", 404), ("/healthz", 200)):
+        answer = client.get(path, headers=allowed)
+        assert answer.status_code == status
+        policy = answer.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "set-cookie" not in answer.headers
+    assert client.get("/").headers["x-content-type-options"] == "nosniff", "refused ones too"
+
+
+@pytest.fixture
+def half_sent(live: Callable[..., str]) -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server, and two hundred connections to it that do not say what they want."""
+    url = live()
+    port = int(url.rpartition(":")[2])
+    with ExitStack() as stack:
+        sockets = []
+        for index in range(200):
+            sockets.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)))
+            if index % 2:
+                sockets[-1].sendall(b"POST /clips HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        yield url, sockets
+
+
+def test_half_sent_requests_lock_nobody_out(half_sent: tuple[str, list[socket.socket]]) -> None:
+    url, sockets = half_sent
+    for _ in range(20):
+        assert httpx2.get(f"{url}/healthz", timeout=5).status_code == 200
+    assert httpx2.get(f"{url}/model", timeout=5).status_code == 200
+    is_closed = [waits_no_longer(one) for one in sockets]
+    assert 0 < is_closed.count(False) <= connections.MOST_WAITING_OF_ONE
+    assert all(is_closed[:100]), "the oldest have gone"
+
+
+def test_half_sent_requests_end_by_themselves(
+    live: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    port = int(live().rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 10) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011 # a reset or a broken pipe, as it happens
+            while time.monotonic() - begun < 10:  # a byte now and then is no request
+                slow.sendall(b"G")
+                time.sleep(0.1)
+        assert time.monotonic() - begun < 5
+
+
+def waits_no_longer(connection: socket.socket) -> bool:
+    """Whether the server has closed it."""
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_many_requests_at_a_time(
+    serve: Serve, pipeline: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_OF_ONE", 0)
+    client = serve()
+    answer = client.get("/model")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert client.get("/healthz").status_code == 200
+    monkeypatch.setattr(guard, "MOST_OF_ONE", 1)
+    for _ in range(3):
+        assert client.get("/model").status_code == 200, "one after the other is not at a time"

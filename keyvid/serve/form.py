@@ -1,0 +1,73 @@
+"""The form of an order as OpenAPI describes it: fields, ranges, and what the bundle does unasked."""
+
+from dataclasses import fields
+from typing import Any
+
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
+from keyvid.serve.order import FIELDS, field_name
+
+_KINDS = {int: "integer", float: "number", str: "string"}
+_ALONE = "interpolator_"
+_TIME = r"(\d{1,4}(\.\d{1,3})?|\d{1,3}:[0-5]\d(\.\d{1,3})?)"
+_SAYS: dict[str, dict[str, Any]] = {
+    "prompt": {"maxLength": 2000, "default": "", "examples": ["hammer"]},
+    "seed": {"minimum": 0, "maximum": 2**63 - 1, "default": 0, "examples": [1]},
+    "start": {"pattern": f"^{_TIME}$", "default": "0"},
+    "length": {"pattern": f"^(full|{_TIME})$", "examples": ["full"]},
+    "fit": {"default": "crop"},
+    "position": {
+        "pattern": r"^(centre|top|bottom|left|right|(0(\.\d{1,3})?|1),(0(\.\d{1,3})?|1))$",
+        "default": "centre",
+    },
+    "scale": {"minimum": 1, "maximum": 8, "default": 1},
+}
+
+
+def form_schema(pipeline: Pipeline) -> dict[str, Any]:
+    """The body of an order, for clips of that pipeline's bundle."""
+    facts = _facts_of(pipeline)
+    properties: dict[str, Any] = {
+        "image": {"type": "string", "format": "binary", "description": "Any picture"},
+        "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
+    }
+    for option in FIELDS:
+        properties[field_name(option)] = {
+            "type": _KINDS[option.kind],
+            "description": option.help,
+            **({"enum": list(option.choices)} if option.choices else {}),
+            **_sampling_facts(option.name, pipeline.bundle.sampling),
+            **_SAYS.get(option.name, {}),
+            **facts.get(option.name, {}),
+        }
+    schema = {"type": "object", "required": ["image", "audio"], "properties": properties}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _facts_of(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """What depends on the bundle otherwise than by its sampling."""
+    bundle = pipeline.bundle
+    rest = bundle.dimensions.keyframes - 1
+    branches = set(bundle.branches("generator")) & set(bundle.branches("interpolator"))
+    return {
+        "quality": {
+            "enum": [*(bundle.qualities or {}), DEFAULT_QUALITY],
+            "default": DEFAULT_QUALITY,
+        },
+        "keyframes": {"pattern": rf"^(auto|uniform|0(,\d{{1,5}}){{{rest}}})$", "default": "auto"},
+        "cfg_batch": {"enum": sorted(branches)},
+    }
+
+
+def _sampling_facts(name: str, sampling: Sampling) -> dict[str, Any]:
+    """Range and default of a setting of the sampling; nothing for other fields."""
+    unet = sampling.interpolator if name.startswith(_ALONE) else sampling.generator
+    for part, kind in ((unet, UNetSampling), (sampling, Sampling)):
+        for setting in fields(kind):
+            if setting.metadata and setting.name == name.removeprefix(_ALONE):
+                ends = zip(("minimum", "maximum"), setting.metadata["range"], strict=True)
+                finite = {end: value for end, value in ends if abs(value) < float("inf")}
+                return {**finite, "default": getattr(part, setting.name)}
+    return {}
+
+

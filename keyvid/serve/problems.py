@@ -1,0 +1,75 @@
+"""Answers that say why something was not done, in one line."""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+from keyvid.errors import KeyvidError
+from keyvid.serve.workshop import RefusedError
+
+_STATUS = {"queue": 429, "stopping": 503}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request below the server's root."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def problem(
+    path: str, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer in the words of the interface that `path` belongs to."""
+    content: dict[str, object] = {"detail": detail}
+    if path.startswith("/v1/"):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        content = {"error": {"message": detail, "type": kind, "param": None, "code": None}}
+    return JSONResponse(content, status, headers)
+
+
+def explain_problems(app: FastAPI) -> None:
+    """Answer the errors of `app` so."""
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(KeyvidError, _mistake)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _other)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    headers = {"Retry-After": str(error.retry_after)}
+    return problem(path_of(request.scope), _STATUS[error.reason], str(error), headers)
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    return problem(path_of(request.scope), 422, str(error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return problem(path_of(request.scope), 422, f"{first['loc'][-1]}: {first['msg']}")
+
+
+async def _other(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return problem(path_of(request.scope), error.status_code, error.detail, headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path of a request knows, those of all its routes together."""
+
+    def is_known(method: str) -> bool:
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_known(method)]

@@ -1,0 +1,75 @@
+"""Pictures and sounds that stand in an order of /v1/videos: files, or data URLs."""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping
+from typing import IO, Any
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import UploadFile
+
+from keyvid.serve.upload import read_form, read_json
+
+NAMES = {"input_reference": "image_url", "audio_reference": "audio_url"}
+_ADVICE = "send a file or a data URL such as data:audio/wav;base64,..."
+
+
+def _file_of(name: str, value: Any) -> IO[bytes]:
+    """The file that a reference holds.
+
+    Args:
+        value: an uploaded file, a data URL, or an object or its JSON text with one.
+    Raises:
+        HTTPException: it holds none.
+    """
+    if isinstance(value, UploadFile):
+        return value.file
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise HTTPException(400, f"{name} is no JSON; {_ADVICE}") from None
+    if isinstance(value, Mapping):
+        value = value.get(NAMES[name])
+    if not isinstance(value, str):
+        raise HTTPException(400, f"{name} has no {NAMES[name]}; {_ADVICE}")
+    if value.startswith(("http:", "https:")):
+        raise HTTPException(400, f"{name}: nothing is fetched from addresses; {_ADVICE}")
+    head, comma, content = value.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        # A file in `extra_body` is sent as its Python representation without a word.
+        raise HTTPException(400, f"{name} is {value[:40]}; {_ADVICE}")
+    try:
+        return io.BytesIO(base64.b64decode(content, validate=True))
+    except binascii.Error as error:
+        raise HTTPException(400, f"{name}: no base64: {error}; {_ADVICE}") from None
+
+
+async def read_video_order(request: Request, most_bytes: int) -> tuple[dict[str, Any], ...]:
+    """Files by the names of `NAMES`, and the other values of an order, a form or JSON.
+
+    Raises:
+        HTTPException: it is neither, too large, or a reference is none.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        values = await read_json(request, most_bytes)
+        return _sort(values)
+    async with read_form(request, most_bytes, most_bytes) as form:
+        files, rest = _sort(dict(form))
+        # The form's own files are closed with it.
+        return {name: io.BytesIO(file.read()) for name, file in files.items()}, rest
+
+
+def _sort(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    given: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in values.items():
+        base = name.partition("[")[0]  # a nested value of a form, as audio_reference[audio_url]
+        if base in NAMES:
+            given[base] = value
+        elif value is not None:
+            rest[name] = value
+    return {name: _file_of(name, value) for name, value in given.items() if value}, rest
