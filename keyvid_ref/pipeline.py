@@ -1,7 +1,7 @@
 """The reference pipeline: image and sound to 48 frames, written plainly and without shortcuts."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from keyvid.errors import SettingsError
-from keyvid.sampling import Sampling, Solver, UNetSampling
+from keyvid.sampling import Sampling, Settings, UNetSampling, resolve
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.conditioning import generator_audio, generator_image, interpolator_audio
 from keyvid_ref.keyframes import select_keyframes
@@ -74,8 +73,10 @@ class ReferencePipeline:
             waveform: (n,) in [-1, 1], 2 s at 16 kHz.
             sampling: the preset's without it.
             keyframes: (K,) ascending, 0 first; chosen from the motion scores without it.
+        Raises:
+            SettingsError: a setting has no valid value; names the valid ones.
         """
-        sampling = sampling or self.preset.sampling
+        sampling = resolve(Settings(), sampling or self.preset.sampling)  # which checks it
         rng = np.random.Generator(np.random.PCG64(seed))
         picture = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
         mel = log_mel(torch.from_numpy(waveform))
@@ -208,10 +209,6 @@ class ReferencePipeline:
         timesteps = sampling_timesteps(sampling.steps, sampling.spacing)
         if sampling.solver == "dpm":
             return sample_dpm(predict_velocity, noise, self.schedule, timesteps)
-        if sampling.solver != "ddim":
-            raise SettingsError(
-                f"solver {sampling.solver}: want one of {', '.join(get_args(Solver))}"
-            )
         return sample_ddim(
             predict_velocity,
             noise,

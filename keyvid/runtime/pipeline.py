@@ -12,7 +12,6 @@ from keyvid.remarks import collected
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.diffusion.conditioning import Conditions
 from keyvid.runtime.diffusion.diffusion import Diffusion
-from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.segments import (
     Segment,
@@ -115,11 +114,11 @@ class Pipeline:
             progress: see `keyvid.runtime.networks.stages.Progress`.
             journal: where the frames of several segments are kept; else they are in memory.
         """
-        size, inputs, guided = self.bundle.dimensions, prepared.inputs, prepared.guided
+        size, inputs = self.bundle.dimensions, prepared.inputs
         with self._turns, collected() as remarks:
             # Chosen now and not in `prepare`: how much memory is free changes while a clip waits.
             graphs = self._budget.choose_graphs(
-                count_branches(guided), guided.temporal, prepared.cfg_batch
+                prepared.branches, prepared.sampling.temporal, prepared.cfg_batch
             )
             stages = StageRunner(self._opened, graphs, progress)
             reel = journal if journal and inputs.num_frames > size.frames else Reel()

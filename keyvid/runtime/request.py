@@ -12,6 +12,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Dimensions
 from keyvid.errors import SettingsError
 from keyvid.remarks import collected
+from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.diffusion.noise import check_seed
 from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_time
@@ -67,7 +68,9 @@ class Prepared:
 
     Attributes:
         sampling: how both U-Nets sample, as it is reported.
-        cfg_batch: most guidance branches per network call, None for what the memory allows.
+        guided: how they are run: without a prompt the branch with text is the one without.
+        branches: most guidance branches that a step of each U-Net runs.
+        cfg_batch: most of them per network call, None for what the memory allows.
         keyframes: (K,) int64 of each segment, None to choose them by the motion.
         asked: what was asked for, by the names of the request's fields, as JSON values.
         remarks: what there is to say about picture and sound.
@@ -77,15 +80,12 @@ class Prepared:
     prompt: str
     seed: int
     sampling: Sampling
+    guided: Sampling
+    branches: Mapping[str, int]
     cfg_batch: int | None
     keyframes: np.ndarray | None
     asked: dict[str, Any]
     remarks: tuple[str, ...]
-
-    @property
-    def guided(self) -> Sampling:
-        """How the U-Nets are run: without a prompt the branch with text is the one without."""
-        return self.sampling if self.prompt else self.sampling.without_prompt()
 
 
 def request_from(image: ImageSource, audio: AudioSource, values: Mapping[str, Any]) -> Request:
@@ -108,6 +108,7 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
     size, settings = bundle.dimensions, request.settings
     sampling = resolve(settings, bundle.sampling, bundle.qualities)
     check_cfg_batch(bundle, settings.cfg_batch)
+    guided = sampling if request.prompt else sampling.without_prompt()
     seed = check_seed(request.seed)
     with collected() as remarks:
         inputs = load_inputs(request, size)
@@ -116,6 +117,8 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
         prompt=request.prompt,
         seed=seed,
         sampling=sampling,
+        guided=guided,
+        branches=count_branches(guided),
         cfg_batch=settings.cfg_batch,
         keyframes=read_keyframes(request.keyframes, inputs.num_frames, size),
         asked=_asked(request),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from keyvid.errors import SettingsError
 from keyvid.sampling import Settings, resolve
 from keyvid_ref.keyframes import select_keyframes, uniform_keyframes
 from keyvid_ref.pipeline import ReferencePipeline, draw_windowed_noise, guide
@@ -213,3 +214,10 @@ def test_windowed_noise_shuffles_earlier_blocks():
         assert same.sum(1).tolist() == [1] * 6
     # 12 distinct frames of 120 values: the deviation of 1440 samples is within 0.06 (3 sigma) of 1.
     assert abs(noise.std().item() - 1) < 0.06
+
+
+def test_an_unknown_solver_is_refused_at_once(tokenizer, image, waveform):
+    pipeline = ReferencePipeline(None, _TINY, tokenizer)
+    sampling = replace(_TINY.sampling, generator=replace(_TINY.sampling.generator, solver="euler"))
+    with pytest.raises(SettingsError, match=r"^solver euler: want one of ddim, dpm$"):
+        pipeline(image, waveform, sampling=sampling)

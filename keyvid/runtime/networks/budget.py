@@ -9,6 +9,7 @@ from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.memory import available_bytes, process_bytes
 from keyvid.engines.spec import EngineSpec
 from keyvid.errors import SettingsError
+from keyvid.remarks import remark
 from keyvid.sampling import Temporal
 from keyvid.sizes import format_size, format_sizes
 
@@ -62,7 +63,8 @@ class Budget:
         is_here = self._spec.footprint is not None
         room = self._room_of_process()
         chosen: dict[str, GraphSpec] = {}
-        lines: list[tuple[int, str]] = []
+        forecasts: list[str] = []
+        reduced: list[str] = []
         too_large: list[tuple[int, str, GraphSpec]] = []
         for stage in self._bundle.stages:
             graphs = [*self._candidates(stage, active.get(stage), temporal, cfg_batch)]
@@ -74,17 +76,17 @@ class Budget:
             taken = fits.index(True)
             graph = chosen[stage] = graphs[taken]
             if is_here:
-                forecast = f"{graph.file}: at most {format_size(needs[taken])} of memory"
-                lines.append((logging.INFO, forecast))
+                forecasts.append(f"{graph.file}: at most {format_size(needs[taken])} of memory")
             if taken:
-                fewer = f"{stage}: {_branches(graph)}, more do not fit in memory"
-                lines.append((logging.WARNING, fewer))
+                reduced.append(f"{stage}: {_branches(graph)}, more do not fit in memory")
         if too_large:
             needed, stage, graph = max(too_large, key=itemgetter(0))
             is_asked = self._max_memory is not None
             raise SettingsError(_refusal(stage, graph, needed, room, is_asked=is_asked))
-        for level, line in lines:
-            log.log(level, line)
+        for line in forecasts:
+            log.info("%s", line)
+        for line in reduced:
+            remark(line)
         return chosen
 
     def _candidates(
