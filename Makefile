@@ -15,7 +15,7 @@ types:
 	$(PYTHON) -m mypy
 
 test:
-	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadgroup
+	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
 
 # At each save, in less than a minute: all that checks values, files, settings and words. What runs
 # networks is left out (the clips of tests/runtime/test_pipeline.py, tests/parity, keyvid_ref and
@@ -25,7 +25,7 @@ QUICK = tests/bundle tests/engines tests/runtime tests/score tests/serve \
 quick:
 	$(ONE_THREAD) $(PYTEST) -q -m "not slow and not gpu and not long" $(QUICK)
 
-# What takes minutes, before a release; `pytest -m slow` with the packages of .ci/run.
+# What takes minutes: before a release, with the packages and the browser of .ci/run.
 slow:
 	$(PYTEST) -m "slow and not gpu"
 
