@@ -5,7 +5,7 @@ from typing import Any
 
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
-from keyvid.serve.order import FIELDS, field_name
+from keyvid.serve.order import FIELDS
 
 _KINDS = {int: "integer", float: "number", str: "string"}
 _ALONE = "interpolator_"
@@ -32,7 +32,7 @@ def form_schema(pipeline: Pipeline) -> dict[str, Any]:
         "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
     }
     for option in FIELDS:
-        properties[field_name(option)] = {
+        properties[option.dashed] = {
             "type": _KINDS[option.kind],
             "description": option.help,
             **({"enum": list(option.choices)} if option.choices else {}),

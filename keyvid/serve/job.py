@@ -34,7 +34,6 @@ class Job:
         stage, step, num_steps: how far it is.
         segment, num_segments: the same of a clip that is made in several parts.
         seconds_left: None while it is not known.
-        keyframes: of the clip, as `Request.keyframes` takes them; "" where it takes no list.
         prompt, scale: as they were ordered.
         created: seconds since 1970.
         started, ended, deadline: by the clock; the last is when it is given up.
@@ -53,7 +52,6 @@ class Job:
     segment: int = 0
     num_segments: int = 1
     seconds_left: float | None = None
-    keyframes: str = ""
     created: float = field(default_factory=time.time)
     started: float = 0.0
     ended: float = 0.0
@@ -66,9 +64,7 @@ class Job:
         self.num_frames = self.order.prepared.inputs.num_frames
         self.remarks = self.order.prepared.remarks
         self._forecast = Forecast(self.clock)
-        self.prompt, self.scale = "", 1
-        if self.order:
-            self.prompt, self.scale = self.order.request.prompt, self.order.scale
+        self.prompt, self.scale = self.order.prepared.prompt, self.order.scale
 
     @property
     def has_ended(self) -> bool:

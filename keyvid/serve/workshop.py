@@ -246,8 +246,6 @@ class Workshop:
             outputs, order.prepared, self.pipeline, job.report_progress, tell_path=False
         )
         job.remarks = clip.remarks
-        if len(clip.frames) <= self.pipeline.bundle.dimensions.frames:
-            job.keyframes = ",".join(map(str, clip.keyframes))
         self._count(job, clip)
 
     def _count(self, job: Job, clip: Clip) -> None:

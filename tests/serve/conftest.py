@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.diffusion.keyframes import uniform_keyframes
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.networks.stages import Progress
@@ -65,7 +66,7 @@ class StandIn(Pipeline):
             frames=np.repeat(inputs.picture[np.newaxis], inputs.num_frames, axis=0),
             fps=24,
             sound=inputs.sound,
-            keyframes=np.arange(0, 48, 4),
+            keyframes=uniform_keyframes(inputs.num_frames, 12),
             motion=np.linspace(0, 1, inputs.num_frames, dtype=np.float32),
             timings={"generator": 0.5},
             batches={"generator": 1},

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -17,33 +18,59 @@ from keyvid.serve.metrics import Metrics
 from keyvid.serve.workplace import workplace
 from keyvid.serve.workshop import Workshop
 from tests.serve.conftest import EXAMPLES
+from tests.serve.server import running
 
 
-@pytest.mark.parametrize(
-    ("module", "args", "message"),
-    [
-        ("gradio", [], "pip install 'keyvid[serve]', or leave the page out with --no-page"),
-        ("uvicorn", ["--no-page"], "serving needs uvicorn, which cannot be imported"),
-    ],
-)
+@pytest.mark.parametrize("module", ["uvicorn", "fastapi_offline"])
 def test_what_is_not_installed_is_named(
-    module: str,
-    args: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    assert main(args) == 2
+    assert main([]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert f"serving needs {module}, which cannot be imported" in error
+    assert "pip install 'keyvid[serve]'" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.security
+def test_an_empty_token_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would let everybody in."""
+    empty = tmp_path / "token"
+    empty.write_text(" \n")
+    assert main(["--token-file", str(empty)]) == 2
+    assert f"{empty}: the token is empty" in capsys.readouterr().err
+    assert main(["--token-file", str(tmp_path / "nowhere")]) == 2
+    assert "cannot be read as a token" in capsys.readouterr().err
+    monkeypatch.setenv("KEYVID_TOKEN", "")
+    assert main([]) == 2
+    assert "KEYVID_TOKEN: the token is empty" in capsys.readouterr().err
+
+
+@pytest.mark.security
+def test_no_token_stands_in_the_list_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--token", "secret"]) == 2
+    assert "--token-file" in capsys.readouterr().err
+
+
+@pytest.mark.security
+def test_the_token_of_a_file_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    options = ["--token-file", str(tmp_path / "token"), "--threads", "1"]
+    with running(tmp_path / "log", tmp_path / "temporary", *options) as server:
+        assert httpx2.get(f"{server.url}/model").status_code == 401
+        allowed = {"authorization": "Bearer secret"}
+        assert httpx2.get(f"{server.url}/model", headers=allowed).status_code == 200
+        foreign = {**allowed, "host": "evil.example"}
+        assert httpx2.get(f"{server.url}/model", headers=foreign).status_code == 421
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--token", " "], "the token is empty"),
+        (["--root-path", "keyvid"], "want a path that begins with /"),
         (["--queue", "0"], "--queue"),
         (["--max-upload", "many"], "no size"),
         (["--bundle", "nowhere"], "nowhere"),

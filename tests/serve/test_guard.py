@@ -1,5 +1,6 @@
 """Who comes in: names, pages of other sites, tokens, and those who only hold a connection."""
 
+import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -8,16 +9,20 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from keyvid.serve import connections, guard
+from keyvid.serve.guard import Guard
 from keyvid.serve.hosts import Hosts, is_same_origin
+from keyvid.serve.metrics import Metrics
 from tests.serve.conftest import StandIn
 
 pytestmark = pytest.mark.security
 
 Serve = Callable[..., TestClient]
 Order = Callable[..., dict[str, Any]]
+TOKEN = {"authorization": "Bearer secret"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +93,58 @@ def test_pages_of_others_change_nothing(serve: Serve, order: Order, pipeline: St
             assert answer.status_code == 403, foreign
     assert client.get(job.headers["location"]).status_code == 200, "it is still there"
     assert "access-control-allow-origin" not in job.headers
+
+
+def client_of(token: str | None, metrics: Metrics | None = None) -> TestClient:
+    """A guarded application that answers 200 to all that reaches it."""
+    app = Guard(PlainTextResponse("let in"), token, Hosts(), metrics or Metrics())
+    return TestClient(app, "http://localhost")
+
+
+def test_whoever_has_no_token_learns_nothing() -> None:
+    client = client_of("secret")
+    for path in ("/", "/metrics", "/static/main.js", "/v1/videos", "/healthz/", "/readyz/x"):
+        assert client.get(path).status_code == 401
+    for path in ("/healthz", "/readyz"):
+        assert client.get(path).text == "let in"
+
+
+@pytest.mark.parametrize(
+    ("header", "is_let_in"),
+    [
+        (b"Bearer secret", True),
+        (b"bearer  secret ", True),
+        (b"Basic " + base64.b64encode(b"anybody:secret"), True),
+        (b"basic " + base64.b64encode(b":secret"), True),
+        (b"Basic " + base64.b64encode(b"secret"), False),
+        (b"Basic " + base64.b64encode(b"secret:"), False),
+        (b"Basic secret", False),
+        (b"Basic s\xe9cret", False),
+        (b"Bearer secre", False),
+        (b"Bearer secrets", False),
+        (b"Digest secret", False),
+        (b"secret", False),
+        (b"", False),
+    ],
+)
+def test_tokens(header: bytes, is_let_in: bool) -> None:
+    answer = client_of("secret").get("/clips", headers={"authorization": header})
+    assert (answer.status_code == 200) == is_let_in
+
+
+def test_each_answer_is_counted_once() -> None:
+    metrics = Metrics()
+    client = client_of("secret", metrics)
+    client.get("/clips")
+    client.get("/clips", headers=TOKEN)
+    client.get("/clips", headers=TOKEN)
+    client.get("/clips", headers={**TOKEN, "host": "evil.example"})
+    counted = [line for line in metrics.text().decode().splitlines() if "responses_total{" in line]
+    assert sorted(counted) == [
+        'keyvid_http_responses_total{status="200"} 2.0',
+        'keyvid_http_responses_total{status="401"} 1.0',
+        'keyvid_http_responses_total{status="421"} 1.0',
+    ]
 
 
 def test_browsers_are_told_to_be_strict(serve: Serve, order: Order) -> None:

@@ -107,14 +107,7 @@ def test_states_of_a_job(open_workshop: Any, order: Any, pipeline: Silent, clock
     pipeline.may_go_on.set()
     assert wait_for_end(first).state == wait_for_end(second).state == "done"
     assert not workshop.is_busy
-    assert first.keyframes == ",".join(map(str, range(0, 48, 4)))
     assert {path.name for path in first.folder.iterdir()} == {"clip.mp4", "report.json", "plot.png"}
-
-
-def test_only_a_clip_of_one_window_says_its_keyframes(open_workshop: Any, order: Any) -> None:
-    """A list of them is for one window."""
-    job = wait_for_end(open_workshop().submit(order(length="2.1")))
-    assert (job.state, job.num_frames, job.keyframes) == ("done", 50, "")
 
 
 def test_when_to_come_again_is_told_from_the_pace(
