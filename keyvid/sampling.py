@@ -48,7 +48,7 @@ class UNetSampling:
 
     steps: int = _setting(90, "Denoising steps", 1, NUM_TRAIN_STEPS)
     spacing: float = _setting(1.0, "Steps are even with 1, denser near the clip with more", 1, 4)
-    solver: Solver = _setting("ddim", "ddim or dpm")
+    solver: Solver = _setting("ddim", " or ".join(get_args(Solver)))
     eta: float = _setting(1.0, "Noise of the ddim solver, 0 to 1", 0, 1)
     guidance_image: float = _setting(2.0, "Scale of the picture")
     guidance_text: float = _setting(7.5, "Scale of the prompt")

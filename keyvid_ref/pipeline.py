@@ -15,7 +15,7 @@ from keyvid_ref.conditioning import generator_audio, generator_image, interpolat
 from keyvid_ref.keyframes import select_keyframes
 from keyvid_ref.mel import log_mel
 from keyvid_ref.presets import Preset
-from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm, sampling_timesteps
+from keyvid_ref.schedule import SAMPLERS, noise_schedule, sampling_timesteps
 from keyvid_ref.unet import UNet
 from keyvid_ref.weights import Networks
 
@@ -207,9 +207,7 @@ class ReferencePipeline:
             return guide(branches, sampling.scales(timestep), sampling.guidance_rescale)
 
         timesteps = sampling_timesteps(sampling.steps, sampling.spacing)
-        if sampling.solver == "dpm":
-            return sample_dpm(predict_velocity, noise, self.schedule, timesteps)
-        return sample_ddim(
+        return SAMPLERS[sampling.solver](
             predict_velocity,
             noise,
             self.schedule,

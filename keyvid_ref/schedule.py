@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from keyvid.sampling import Solver
+
 NUM_TIMESTEPS = 1000
 _RESCALE_RAMP = 400  # timesteps over which the dynamic rescale falls to its final value
 
@@ -98,8 +100,12 @@ def sample_dpm(
     latent: Tensor,
     schedule: NoiseSchedule,
     timesteps: Tensor,
+    eta: float = 0.0,
+    draw_noise: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Denoise `latent` at `timesteps` (S,) with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2).
+
+    It draws no noise: `eta` and `draw_noise`, which every sampler takes, are ignored.
 
     The dynamic rescale makes the signal level s_t sqrt(alpha_bar_t). First and last step are of
     first order: the first has no history, the last spans so much log-SNR that extrapolating over
@@ -121,3 +127,6 @@ def sample_dpm(
         latent = sigma[s] / sigma[t] * latent - signal[s] * torch.expm1(-width) * extrapolated
         previous_data, previous_width = data, width
     return latent
+
+
+SAMPLERS: dict[Solver, Callable[..., Tensor]] = {"ddim": sample_ddim, "dpm": sample_dpm}
