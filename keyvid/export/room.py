@@ -43,8 +43,7 @@ class Room:
             SettingsError: says what there is, what it takes, and what would take less.
         """
         places = {"downloads": _existing(default_folder()), "bundle": _existing(out)}
-        disks = {name: place.stat().st_dev for name, place in places.items()}
-        is_one = len(set(disks.values())) == 1
+        is_one = len({_device(place) for place in places.values()}) == 1
         needs = {"bundle": self.both} if is_one else vars(self)
         for name, place in places.items():
             free = shutil.disk_usage(place).free
@@ -134,6 +133,10 @@ def _moments(
 def _count_weights(source: Source, network: str) -> int:
     outline = outline_network(source.preset, network).state_dict()
     return sum(weight.numel() for weight in outline.values())
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def _existing(path: Path) -> Path:
