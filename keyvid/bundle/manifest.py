@@ -22,6 +22,7 @@ from keyvid.bundle.specs import (
     FileSpec,
     Form,
     GraphSpec,
+    SourceSpec,
     StageSpec,
     WeightsKind,
 )
@@ -48,6 +49,7 @@ class Manifest:
         stages, files: by name.
         qualities: what `Settings(quality=...)` changes of `sampling`, but for the default.
         sources: the files that its weights were read from, by what they are, if known.
+        licences: of the weights of each stage, None where they are not stated.
         familiar: what the model knows, None if that is not limited.
         plans: what plans, native code for GPUs, depend on, by file; None for a bundle without any.
     """
@@ -62,7 +64,8 @@ class Manifest:
     stages: dict[str, StageSpec]
     files: dict[str, FileSpec]
     qualities: dict[Quality, Changes] | None = None
-    sources: dict[str, FileSpec] | None = None
+    sources: dict[str, SourceSpec] | None = None
+    licences: dict[str, str] | None = None
     familiar: Familiar | None = None
     plans: dict[str, dict[str, str]] | None = None
 
@@ -169,7 +172,8 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
     """Write `bundle.json` into `folder`, whole or not at all; `bundle.path` is not part of it."""
     content = {"schema": SCHEMA, **asdict(bundle)}
     del content["path"]
-    content["qualities"] = _without_nulls(content["qualities"])
+    for key in ("qualities", "sources"):
+        content[key] = _without_nulls(content[key])
     new = folder / f".{MANIFEST}"
     new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(new, folder / MANIFEST)

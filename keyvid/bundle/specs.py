@@ -204,3 +204,20 @@ class FileSpec:
     def of(cls, path: Path) -> "FileSpec":
         """Size and hash of the file at `path`."""
         return cls(path.stat().st_size, sha256_of(path))
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A file that weights were read from: size in bytes, sha256 (hex), and where it is published.
+
+    Attributes:
+        repository: on the Hugging Face Hub, None for a file that was given.
+        revision: its commit.
+        path: in the repository.
+    """
+
+    bytes: Bytes
+    sha256: str
+    repository: str | None = None
+    revision: str | None = None
+    path: str | None = None

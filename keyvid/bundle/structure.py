@@ -20,6 +20,7 @@ Tensors = dict[str, tuple[DType, tuple[int | str, ...]]]
 
 _SAMPLE_RATE = 16_000  # of the mel front end, Hz
 _MIN_SECONDS = 0.025  # a frame of it
+_OPTIONAL = ("localizer",)  # without it a clip has to be told where things move
 
 
 def check_complete(bundle: Bundle) -> None:
@@ -71,7 +72,8 @@ def _check_sizes(bundle: Bundle) -> None:
 def _check_variants(bundle: Bundle) -> None:
     """Each stage is there, with the graphs that the runtime chooses from."""
     stages = _expected(bundle)
-    if missing := [name for name in stages if name not in bundle.stages]:
+    needed = [name for name in stages if name not in _OPTIONAL]
+    if missing := [name for name in needed if name not in bundle.stages]:
         raise ValueError(f"a clip needs the stages {', '.join(missing)} as well")
     if unknown := [name for name in bundle.stages if name not in stages]:
         raise ValueError(f"unknown stage {unknown[0]!r:.40}; valid are {', '.join(stages)}")
@@ -96,7 +98,8 @@ def _check_tensors(bundle: Bundle) -> None:
     """Tensors of all graphs are those that the dimensions give; tokens have one width in all."""
     known: dict[str, int] = {}
     for name, tensors in _expected(bundle).items():
-        for graph in bundle.stages[name].graphs:
+        graphs = bundle.stages[name].graphs if name in bundle.stages else ()
+        for graph in graphs:
             of_graph = {} if graph.branches is None else {"branches": graph.branches}
             _check_graph(graph, tensors, known, of_graph)
 

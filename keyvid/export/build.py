@@ -1,7 +1,7 @@
 """A bundle from weights: the graphs of each stage written beside them and verified."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,16 @@ from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph, makers
 from keyvid.export.ranges import Ranges, stage_ranges
 from keyvid.export.scene import Scene
-from keyvid.export.source import Source
+from keyvid.export.source import Source, parts
 from keyvid.export.stages import STAGES, Stage, Variant
-from keyvid.export.target import Kept, files_of, find_kept, put_in_place, stored_parts
+from keyvid.export.target import (
+    Kept,
+    Unfinished,
+    files_of,
+    find_kept,
+    put_in_place,
+    stored_parts,
+)
 from keyvid.export.tensorrt_check import find_problems
 from keyvid.export.verify import known_sample, read_nodes, reference_check, relative_errors
 from keyvid_ref.presets import Preset
@@ -54,6 +61,8 @@ def build_bundle(
     precision: Precision = "fp32",
     families: Collection[Form] = (),
     verify: bool = True,
+    drop_downloads: bool = False,
+    prepare: Callable[[Sequence[str], Collection[str]], None] = lambda stages, written: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[StageReport]:
     """Export `stages` into the bundle `out`, which keeps its other stages.
@@ -63,35 +72,56 @@ def build_bundle(
         stages: names in `STAGES`.
         precision: "fp32" or "fp16", what the graphs compute in.
         families: forms to write besides the plain one, each for a family of engines.
+        drop_downloads: fetch each download when it is needed, and remove it once the stages that
+            are read from it are finished.
+        prepare: called with the stages that are not finished yet, and the parts of them that are
+            written, before anything is fetched.
         progress: called with a line before each graph.
 
     Raises:
-        KeyvidError: nothing was changed.
+        KeyvidError: nothing was changed; of downloads finished stages are kept for the next call.
     """
     out = out.resolve()
     kept = find_kept(out, source, stages)
     source.check(stages)
     forms: tuple[Form, ...] = ("plain", *families)
-    exporter = _Exporter(source, precision, forms, verify, _open_scene(source) if verify else None)
     reports = []
     with put_in_place(out, _describe_export(source, stages, precision, forms, verify)) as made:
+        made.outlasts_failures = bool(source.origin.downloads)
         missing = [name for name in stages if name not in made.stages]
-        for name in missing:  # all of them before the slow part, which bad input should not reach
-            exporter.write_weights(name, made.folder, kept)
+        written = {part for name in missing for part in parts(name)} - _unread_parts(stages, made)
+        prepare(missing, written)
+        scene = _open_scene(source) if verify else None
+        exporter = _Exporter(source, precision, forms, verify, scene)
+        if not drop_downloads:  # all of them before the slow part, which bad input should not reach
+            for name in missing:
+                exporter.write_weights(name, made.folder, kept)
         for name in stages:
             start = perf_counter()
             if name in missing:
+                exporter.write_weights(name, made.folder, kept)
                 made.finish(name, exporter.export(name, made.folder, progress))
+            if drop_downloads:
+                source.drop_downloads(_unread_parts(stages, made))
             spec = made.stages[name]
             size = sum(made.files[file].bytes for file in files_of({name: spec}))
             reports.append(StageReport(name, size, perf_counter() - start, spec))
         kept.put_into(made.folder)
         specs = kept.stages | made.stages
         specs = {name: specs[name] for name in STAGES if name in specs}
-        sources = kept.sources | dict(source.origin.made_from or source.checksums(stages))
-        bundle = describe_bundle(source, out, specs, kept.files | made.files, sources)
+        sources = kept.sources | source.describe(stages)
+        licences = kept.licences | source.licences(stages)
+        bundle = describe_bundle(source, out, specs, kept.files | made.files, sources, licences)
         write_manifest(made.folder, bundle)
     return reports
+
+
+def _unread_parts(stages: Collection[str], made: Unfinished) -> set[str]:
+    """Parts of the stages that are not finished whose files are not among the finished ones."""
+    left = [name for name in stages if name not in made.stages]
+    return {
+        part for name in left for file, part in stored_parts(name).items() if file not in made.files
+    }
 
 
 def _describe_export(
@@ -102,7 +132,7 @@ def _describe_export(
     verify: bool,
 ) -> str:
     """All that the finished stages of an export depend on."""
-    inputs = {name: spec.sha256 for name, spec in source.checksums(stages).items()}
+    inputs = source.checksums(stages)
     options = [repr(source.preset), source.origin.seed, [*stages], precision, forms, verify]
     return json.dumps([inputs, options, makers()])
 

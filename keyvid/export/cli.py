@@ -34,7 +34,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 _RELEASED = {
     "generator": "Released checkpoint of the keyframe generator and the encoders",
-    "interpolator": "Released checkpoint of the motion interpolator",
+    "interpolator": "Released checkpoint of the motion interpolator, or its name on the Hub",
     "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
     "localizer": "Released checkpoint of the localizer",
     "tokenizer": "tokenizer.json of CLIP",
@@ -53,6 +53,12 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
 @_released_options
 @click.option("--from-hub", is_flag=True, help="Download released files that are not given")
+@click.option(
+    "--revision", help="Commit, branch or tag of KeyVID's repository on the Hub [default: a commit]"
+)
+@click.option(
+    "--drop-downloads", is_flag=True, help="Remove each download when its stages are exported"
+)
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
 @click.option(
     "--precision",
@@ -86,6 +92,8 @@ def _export(
     preset: str,
     weights: str | None,
     from_hub: bool,
+    revision: str | None,
+    drop_downloads: bool,
     random_weights: int | None,
     precision: Precision,
     out: Path | None,
@@ -109,9 +117,12 @@ def _export(
         plans = PlanOptions.parse(engine, target, max_memory, with_plans)
     elif target or max_memory or with_plans:
         raise SettingsError("--target, --max-memory and --with-plans go with --engine tensorrt-rtx")
+    if not from_hub and (revision or drop_downloads):
+        raise SettingsError("--revision and --drop-downloads go with --from-hub")
     try:
         from keyvid.export.build import build_bundle
-        from keyvid.export.inputs import open_source
+        from keyvid.export.inputs import open_inputs
+        from keyvid.export.released import REVISION
         from keyvid.export.stages import STAGES
         from keyvid_ref.presets import PRESETS
     except ModuleNotFoundError as error:
@@ -122,26 +133,42 @@ def _export(
         logging.getLogger(name).setLevel(logging.ERROR)
     _check_names("stage", stages, STAGES)
     _check_names("preset", [preset], PRESETS)
-    chosen = [name for name in STAGES if name in stages or not stages]
+    chosen = [name for name in STAGES if name in stages]
     out = out or Path(f"{preset}-bundle")
     given = {name: path for name, path in released.items() if path}
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    source = open_source(PRESETS[preset], chosen, weights, random_weights, given, from_hub)
+    def prepare(unfinished: Sequence[str], written: Collection[str]) -> None:
+        inputs.announce(
+            unfinished,
+            written,
+            out,
+            precision=precision,
+            verify=verify,
+            drop_downloads=drop_downloads,
+            say=progress,
+        )
+
+    wanted = (revision or REVISION) if from_hub else None
+    inputs = open_inputs(PRESETS[preset], chosen, weights, random_weights, given, wanted)
     reports = build_bundle(
-        source,
+        inputs.source,
         out,
-        chosen,
+        inputs.stages,
         precision=precision,
         families=tuple(dict.fromkeys(families)),
         verify=verify,
+        drop_downloads=drop_downloads,
+        prepare=prepare,
         progress=progress,
     )
     click.echo(format_table(reports))
     if plans:
-        click.echo(format_plans(list(build_plans(Bundle.load(out), plans, chosen, progress))))
+        click.echo(
+            format_plans(list(build_plans(Bundle.load(out), plans, inputs.stages, progress)))
+        )
     click.echo(out)
 
 

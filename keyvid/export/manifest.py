@@ -11,6 +11,7 @@ from keyvid.bundle.specs import (
     FileSpec,
     Form,
     GraphSpec,
+    SourceSpec,
     StageSpec,
     TensorSpec,
 )
@@ -29,7 +30,8 @@ def describe_bundle(
     path: Path,
     stages: dict[str, StageSpec],
     files: dict[str, FileSpec],
-    sources: dict[str, FileSpec],
+    sources: dict[str, SourceSpec],
+    licences: dict[str, str],
 ) -> Bundle:
     """The manifest of a bundle at `path`, which was made from `sources`."""
     preset = source.preset
@@ -51,6 +53,7 @@ def describe_bundle(
         stages=stages,
         files=dict(sorted(files.items())),
         sources=sources or None,
+        licences=licences or None,
         familiar=_familiar(source),
     )
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from keyvid.bundle.files import known_sha256
 from keyvid.bundle.manifest import MANIFEST, Bundle, find_bundle
-from keyvid.bundle.specs import FileSpec, WeightsKind
+from keyvid.bundle.specs import SourceSpec, WeightsKind
 from keyvid.errors import BundleError, SettingsError
+from keyvid.export.hub import HubFile
+from keyvid.export.released import LICENCES
 from keyvid.export.stages import STAGES
 from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
 from keyvid_ref.presets import Preset
@@ -31,7 +33,9 @@ class Origin(Protocol):
         preset: whose networks they are.
         weights: how they came to be.
         inputs: the files that are read, by a name for each.
+        downloads: of those, the ones that are fetched from the Hub when they are read.
         made_from: what an input that is a bundle was made from.
+        licences: of the weights of each stage, as far as they are stated.
         seed: of random weights, else None.
     """
 
@@ -42,7 +46,11 @@ class Origin(Protocol):
     @property
     def inputs(self) -> Mapping[str, Path]: ...
     @property
-    def made_from(self) -> Mapping[str, FileSpec]: ...
+    def downloads(self) -> Mapping[str, HubFile]: ...
+    @property
+    def made_from(self) -> Mapping[str, SourceSpec]: ...
+    @property
+    def licences(self) -> Mapping[str, str]: ...
     @property
     def seed(self) -> int | None: ...
 
@@ -63,7 +71,9 @@ class FolderOrigin:
     preset: Preset
     inputs: Mapping[str, Path]
     weights: WeightsKind = "trained"
-    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+    made_from: Mapping[str, SourceSpec] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
+    downloads: Mapping[str, HubFile] = field(default_factory=dict)
     seed: None = None
 
     def needs(self, part: str) -> Collection[str]:
@@ -82,19 +92,28 @@ class ReleasedOrigin:
 
     preset: Preset
     inputs: Mapping[str, Path]
+    downloads: Mapping[str, HubFile] = field(default_factory=dict)
     weights: WeightsKind = "trained"
-    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+    made_from: Mapping[str, SourceSpec] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=lambda: LICENCES)
     seed: None = None
 
     def needs(self, part: str) -> Collection[str]:
         return ("tokenizer",) if part == TOKENIZER else checkpoints_of(part, self.inputs)
 
     def read(self, network: str) -> Mapping[str, Tensor]:
+        self._fetch(self.needs(network))
         if network == "interpolator":
-            warn_of_copies(self.inputs)
+            warn_of_copies({name: path for name, path in self.inputs.items() if path.is_file()})
         return read_checkpoints(self.preset, network, self.inputs)
 
+    def _fetch(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.downloads:
+                self.downloads[name].fetch()
+
     def read_tokenizer(self) -> Tokenizer:
+        self._fetch(["tokenizer"])
         tokenizer = Tokenizer.from_file(str(self.inputs["tokenizer"]))
         length, pad = self.preset.clip_text.context_length, tokenizer.id_to_token(_PAD)
         tokenizer.enable_truncation(length)
@@ -110,7 +129,9 @@ class RandomOrigin:
     seed: int
     weights: WeightsKind = "random"
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    made_from: Mapping[str, FileSpec] = field(default_factory=dict)
+    downloads: Mapping[str, HubFile] = field(default_factory=dict)
+    made_from: Mapping[str, SourceSpec] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
 
     def needs(self, part: str) -> Collection[str]:
         return ()
@@ -147,7 +168,8 @@ class Source:
         if not (path / MANIFEST).exists():
             return cls(FolderOrigin(preset, inputs))
         bundle = Bundle.load(folder)
-        return cls(FolderOrigin(preset, inputs, bundle.weights, bundle.sources or {}))
+        made_from, licences = bundle.sources or {}, bundle.licences or {}
+        return cls(FolderOrigin(preset, inputs, bundle.weights, made_from, licences))
 
     @classmethod
     def random(cls, preset: Preset, seed: int) -> "Source":
@@ -155,9 +177,21 @@ class Source:
         return cls(RandomOrigin(preset, seed))
 
     @classmethod
-    def released(cls, preset: Preset, inputs: Mapping[str, Path]) -> "Source":
-        """The weights in released checkpoints; `inputs` as in `ReleasedOrigin`."""
-        return cls(ReleasedOrigin(preset, inputs))
+    def released(
+        cls,
+        preset: Preset,
+        inputs: Mapping[str, Path],
+        downloads: Mapping[str, HubFile] | None = None,
+    ) -> "Source":
+        """The weights in released checkpoints.
+
+        Args:
+            inputs: files that are here, as in `ReleasedOrigin`.
+            downloads: those that are fetched when they are read.
+        """
+        downloads = downloads or {}
+        paths = {name: file.local for name, file in downloads.items()}
+        return cls(ReleasedOrigin(preset, {**inputs, **paths}, downloads))
 
     def needed(self, stages: Iterable[str]) -> dict[str, str]:
         """Names of the inputs that `stages` are read from, each with a stage that needs it."""
@@ -181,15 +215,45 @@ class Source:
                 raise SettingsError(
                     f"{stage}: needs --{name} FILE; give it, or choose other stages with --stage"
                 )
-            if not inputs[name].is_file():
+            if name not in self.origin.downloads and not inputs[name].is_file():
                 raise BundleError(
                     f"{inputs[name]}: no such file; it is needed for {stage}, name another"
                 )
 
-    def checksums(self, stages: Iterable[str]) -> dict[str, FileSpec]:
-        """Size and sha256 of each input that `stages` are read from."""
-        paths = {name: self.origin.inputs[name] for name in self.needed(stages)}
-        return {n: FileSpec(p.stat().st_size, known_sha256(p)) for n, p in paths.items()}
+    def checksums(self, stages: Iterable[str]) -> dict[str, str]:
+        """What tells each input that `stages` are read from; nothing is downloaded for it."""
+        downloads = self.origin.downloads
+        return {
+            name: downloads[name].checksum
+            if name in downloads
+            else known_sha256(self.origin.inputs[name])
+            for name in self.needed(stages)
+        }
+
+    def describe(self, stages: Iterable[str]) -> dict[str, SourceSpec]:
+        """What `bundle.json` says of each input that `stages` are read from."""
+        if self.origin.made_from:
+            return dict(self.origin.made_from)
+        specs = {}
+        for name in self.needed(stages):
+            path = self.origin.inputs[name]
+            if name in self.origin.downloads:
+                specs[name] = self.origin.downloads[name].describe()
+            else:
+                specs[name] = SourceSpec(path.stat().st_size, known_sha256(path))
+        return specs
+
+    def licences(self, stages: Iterable[str]) -> dict[str, str]:
+        """Licences of the weights of `stages`; none where the source states none at all."""
+        stated = self.origin.licences
+        return {stage: stated.get(stage, "not known") for stage in stages} if stated else {}
+
+    def drop_downloads(self, still_read: Iterable[str]) -> None:
+        """Remove the large downloads that none of the parts `still_read` is read from."""
+        needed = {name for part in still_read for name in self.origin.needs(part)}
+        for name, file in self.origin.downloads.items():
+            if file.is_large and name not in needed:
+                file.local.unlink(missing_ok=True)
 
     def write(self, name: str, folder: Path, *, half: bool = False) -> None:
         """Write the weights of a network into `folder`, in float16 if `half`, or the TOKENIZER.

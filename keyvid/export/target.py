@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyvid.bundle.manifest import MANIFEST, Bundle
-from keyvid.bundle.specs import FileSpec, StageSpec
+from keyvid.bundle.specs import FileSpec, SourceSpec, StageSpec
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError, KeyvidError, SettingsError
 from keyvid.export.source import TOKENIZER, Source, parts
@@ -33,7 +33,8 @@ class Kept:
     folder: Path
     stages: dict[str, StageSpec] = field(default_factory=dict)
     files: dict[str, FileSpec] = field(default_factory=dict)
-    sources: dict[str, FileSpec] = field(default_factory=dict)
+    sources: dict[str, SourceSpec] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
 
     def check(self, new: Path) -> None:
         """Refuse a `new` file that is not the same as the one that a kept stage reads.
@@ -90,7 +91,8 @@ def find_kept(out: Path, source: Source, stages: Collection[str]) -> Kept:
         )
     kept = {name: spec for name, spec in old.stages.items() if name not in stages}
     kept_files = {name: old.files[name] for name in files_of(kept)}
-    return Kept(out, kept, kept_files, old.sources or {})
+    licences = {name: text for name, text in (old.licences or {}).items() if name in kept}
+    return Kept(out, kept, kept_files, old.sources or {}, licences)
 
 
 def files_of(stages: dict[str, StageSpec]) -> set[str]:
@@ -115,17 +117,23 @@ class Finished:
 
 @dataclass(kw_only=True)
 class Unfinished(Finished):
-    """The same, of what is being made in `folder`."""
+    """The same, of what is being made in `folder`.
+
+    Attributes:
+        outlasts_failures: whether finished stages stay after a failure, not only after an
+            interruption.
+    """
 
     folder: Path
+    outlasts_failures: bool = False
 
     def finish(self, name: str, spec: StageSpec) -> None:
         """Record that a stage is complete, so that it outlasts an interruption."""
         self.stages[name] = spec
         for file in files_of({name: spec}) - self.files.keys():
             self.files[file] = FileSpec.of(self.folder / file)
-        content = asdict(self)
-        del content["folder"]
+        finished = Finished(identity=self.identity, stages=self.stages, files=self.files)
+        content = asdict(finished)
         new = self.folder / f"{_PROGRESS}.new"
         new.write_text(json.dumps(content), encoding="utf-8")
         os.replace(new, self.folder / _PROGRESS)
@@ -153,7 +161,8 @@ class Unfinished(Finished):
 def put_in_place(out: Path, identity: str) -> Iterator[Unfinished]:
     """A folder that takes the place of `out` at the end.
 
-    After a failure it is gone. After an interruption it stays, if it holds finished stages.
+    After a failure it is gone, unless its finished stages outlast that. After an interruption it
+    stays, if it holds finished stages.
 
     Raises:
         SettingsError: another process is writing it.
@@ -169,11 +178,9 @@ def put_in_place(out: Path, identity: str) -> Iterator[Unfinished]:
                 yield progress
                 (folder / _PROGRESS).unlink(missing_ok=True)
                 _replace(out, folder)
-            except (KeyvidError, OSError):
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-            except BaseException:
-                if progress.stages:
+            except BaseException as error:
+                is_failure = isinstance(error, KeyvidError | OSError)
+                if progress.stages and (progress.outlasts_failures or not is_failure):
                     names = ", ".join(progress.stages)
                     log.warning("%s: holds %s; the same command goes on from there", folder, names)
                 else:

@@ -1,61 +1,42 @@
 """A preset that exports in seconds, with random weights, and its bundle."""
 
-import hashlib
-import threading
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from unittest import mock
 
 import pytest
 import torch
 
 from keyvid.export.build import build_bundle
+from keyvid.export.released import REVISION
 from keyvid.export.source import Source
 from keyvid.export.stages import STAGES
-from keyvid_ref.presets import PRESETS
 from keyvid_ref.weights import NETWORKS, random_weights
 from keyvid_ref.world.text import make_tokenizer
+from tests.export import small
+from tests.export.small import micro_preset, published_preset
+from tests.export.stand_in_hub import Repository, serve_hub
 
+# What Lightning saves beside the weights; large, so that a download takes several pieces.
+_TRAINING = {
+    "epoch": 3,
+    "global_step": 12,
+    "pytorch-lightning_version": "1.9.3",
+    "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"current": {"ready": 4}}}},
+    "callbacks": {"ModelCheckpoint": {"best_model_score": torch.ones(()), "best_k_models": {}}},
+    "optimizer_states": [
+        {
+            "state": {0: {"step": torch.ones(()), "exp_avg": torch.zeros(6_000_000)}},
+            "param_groups": [{"lr": 1e-5, "betas": (0.9, 0.999), "params": [0]}],
+        }
+    ],
+    "lr_schedulers": [],
+}
 POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
-_TINY = PRESETS["tiny"]
 
 
 @pytest.fixture(scope="session")
 def micro():
     """The tiny preset with one level, one layer and a quarter of the pixels."""
-    audio = replace(_TINY.audio, width=16, layers=1, heads=2, embed_dim=8)
-    return replace(
-        _TINY,
-        height=32,
-        width=48,
-        latent_scale=0.5,
-        unet=replace(
-            _TINY.unet,
-            model_channels=16,
-            channel_mult=(1,),
-            attention_downsampling=(1,),
-            head_channels=8,
-            context_dim=16,
-            norm_groups=4,
-            audio_dim=16,
-        ),
-        vae=replace(_TINY.vae, channels=16, num_res_blocks=1, norm_groups=4),
-        clip_text=replace(_TINY.clip_text, width=16, layers=2, heads=2, embed_dim=8),
-        clip_vision=replace(
-            _TINY.clip_vision, image_size=28, width=16, layers=1, heads=2, embed_dim=8
-        ),
-        resampler=replace(
-            _TINY.resampler,
-            width=16,
-            depth=1,
-            heads=2,
-            head_channels=8,
-            input_dim=16,
-            output_dim=16,
-        ),
-        audio=audio,
-        localizer=replace(_TINY.localizer, audio=replace(audio, mel_frames=198, class_token=False)),
-    )
+    return micro_preset()
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +47,8 @@ def source(micro):
 
 @pytest.fixture(scope="session", autouse=True)
 def few_variants():
-    """One graph per U-Net and temporal mode, of as many branches as tell them from the frames:
-    tracing is slow."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("generator", "interpolator"):
-            stage = STAGES[name]
-            chosen = [variant for variant in stage.variants if variant.branches == 2]
-            patch.setitem(STAGES, name, replace(stage, variants=tuple(chosen)))
+    """One graph per U-Net and temporal mode: tracing is slow."""
+    with mock.patch.dict(STAGES, small.few_variants()):
         yield
 
 
@@ -92,10 +68,9 @@ def exported_half(source, few_variants, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def published(micro):
+def published():
     """The micro preset as the published one is: released layout, ImageBind's grid of patches."""
-    audio = replace(micro.audio, stride=(10, 4))
-    return replace(micro, name="keyvid-512", layout="released", audio=audio)
+    return published_preset()
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +117,7 @@ def released(published, released_states, tmp_path_factory):
     for name, state in released_states.items():
         files[name] = folder / f"{name}.ckpt"
         is_plain = name in ("imagebind", "localizer")
-        torch.save(state if is_plain else {"state_dict": state, "epoch": 3}, files[name])
+        torch.save(state if is_plain else {**_TRAINING, "state_dict": state}, files[name])
     files["tokenizer"] = folder / "tokenizer.json"
     tokenizer = make_tokenizer(published.clip_text.vocab_size, published.clip_text.context_length)
     tokenizer.no_padding()
@@ -151,75 +126,44 @@ def released(published, released_states, tmp_path_factory):
     return files
 
 
-class FakeHub(ThreadingHTTPServer):
-    """Serves the files of repositories as the Hub does, each request within its limits.
-
-    Attributes:
-        files: "OWNER/NAME/PATH" to content.
-        stated: the same to the checksum that the server claims, where it lies.
-        budget: bytes that are sent before every connection breaks.
-        requests: method, path and first byte asked for.
-    """
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.files, self.stated, self.budget, self.requests = {}, {}, None, []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self._answer(with_body=False)
-
-    def do_GET(self):
-        self._answer(with_body=True)
-
-    def log_message(self, *_):
-        pass
-
-    def _answer(self, with_body):
-        hub = self.server
-        start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
-        hub.requests.append((self.command, self.path, start))
-        name = unquote(self.path)[1:].replace("/resolve/main", "")
-        content = hub.files.get(name)
-        self.send_response(404 if content is None else 206 if start else 200)
-        content = content or b""
-        checksum = hub.stated.get(name, hashlib.sha256(content).hexdigest())
-        self.send_header("ETag", f'"{checksum}"')
-        self.send_header("X-Repo-Commit", 40 * "0")
-        self.send_header("Content-Length", str(len(content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        if with_body:
-            sent = self.wfile.write(content[start:][: hub.budget])
-            if hub.budget is not None:
-                hub.budget -= sent
-                self.close_connection = True
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A stand-in for the Hub without repositories, and a home folder without downloads."""
+    with serve_hub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
+        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", False)
+        home = tmp_path / "home"
+        home.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        yield server
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A server in place of the Hub, and a home folder without downloads."""
-    server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", False)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def published_hub(hub, released, monkeypatch):
+    """The same with the repositories of the release, as they are published."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2**20)
+    read = {name: path.read_bytes() for name, path in released.items()}
+    files = {
+        ".gitattributes": b"*.ckpt filter=lfs\n",
+        "README.md": b"# KeyVID\n",
+        "KeyVID/keyframe_generation/generator_checkpoint.ckpt": read["generator"],
+        "KeyVID/interpolation/epoch=1119-step=17920.ckpt.json": b"{}",
+        "KeyVID/interpolation/epoch=3669-step=58720.ckpt": read["interpolator"],
+        "KeyVID/interpolation/epoch=99-step=12.ckpt": b"another interpolator",
+        "KeyVID/wav2motion/best_model_version1_with_skip.pth": read["localizer"],
+        "RAFT_models/raft-things.pth": b"optical flow",
+        "avsync/vggss_sync_contrast_12/head/diffusion_pytorch_model.bin": b"AVSync",
+        "avsync/vggss_sync_contrast_12/video_encoder/diffusion_pytorch_model.bin": b"and more",
+    }
+    hub.repositories = {
+        "RyanWW/KeyVID": Repository({REVISION: files}, REVISION),
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": Repository(
+            {40 * "c": {"tokenizer.json": read["tokenizer"], "open_clip_pytorch_model.bin": b""}},
+            40 * "c",
+        ),
+    }
+    return hub

@@ -7,7 +7,8 @@ import pytest
 from keyvid.bundle.files import sha256_of
 from keyvid.bundle.manifest import Bundle
 from keyvid.export.cli import main
-from keyvid.export.hub import RELEASED
+from keyvid.export.released import LICENCES, REVISION
+from keyvid.export.source import Source
 from tests.engines.rtx import needs_rtx
 
 
@@ -94,7 +95,7 @@ def test_a_bundle_gives_the_weights_for_another(exported, tmp_path, capsys, smal
         (["--preset", "keyvid-512"], "no packaged weights; give --from-hub, released files"),
         (["--generator", "none.ckpt", "--stage", "generator"], "none.ckpt: no such file; it is"),
         (["--generator", "none.ckpt", "--stage", "localizer"], "localizer: needs --localizer FILE"),
-        (["--from-hub", "--stage", "localizer"], "which is not among the files known on the Hub"),
+        (["--revision", "main"], "--revision and --drop-downloads go with --from-hub"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
@@ -150,18 +151,17 @@ def published_preset(monkeypatch, published):
 
 
 def test_released_files_and_the_hub_make_a_bundle(
-    tmp_path, capsys, published_preset, released, hub
+    tmp_path, capsys, published_preset, published, released, published_hub
 ):
     """All stages of the released layout, verified, made from what is given and what the Hub has."""
-    for name, (repository, file) in RELEASED.items():
-        hub.files[f"{repository}/{file}"] = released[name].read_bytes()
     out = tmp_path / "bundle"
-    code, stdout, _ = run(
-        capsys, "--preset", "keyvid-512", "--from-hub", "--localizer", released["localizer"],
-        "--imagebind", released["imagebind"], "--out", out,
+    code, stdout, stderr = run(
+        capsys, "--preset", "keyvid-512", "--from-hub", "--imagebind", released["imagebind"],
+        "--out", out,
     )  # fmt: skip
     assert code == 0
     assert all(float(row.split()[-1]) < 1e-4 for row in stdout.splitlines()[1:-1])
+    assert stderr.count("CC-BY-NC-4.0") == 1
     bundle = Bundle.load(out)
     assert (bundle.preset, bundle.weights) == ("keyvid-512", "trained")
     assert bundle.conditioning.layout == "released"
@@ -169,18 +169,28 @@ def test_released_files_and_the_hub_make_a_bundle(
     assert {name: spec.sha256 for name, spec in bundle.sources.items()} == {
         name: sha256_of(path) for name, path in released.items()
     }
+    generator, imagebind = bundle.sources["generator"], bundle.sources["imagebind"]
+    assert (generator.repository, generator.revision) == ("RyanWW/KeyVID", REVISION)
+    assert generator.path == "KeyVID/keyframe_generation/generator_checkpoint.ckpt"
+    assert (imagebind.repository, imagebind.revision, imagebind.path) == (None, None, None)
+    assert bundle.licences == LICENCES
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "home"}
+    again = Source.open(published, str(out))  # what is made of it says the same
+    assert (again.describe(["localizer"]), again.licences(["localizer"])) == (
+        bundle.sources,
+        {"localizer": LICENCES["localizer"]},
+    )
 
 
-def test_a_wrong_download_leaves_no_bundle(tmp_path, capsys, published_preset, released, hub):
-    name = "/".join(RELEASED["interpolator"])
-    hub.files[name], hub.stated[name] = released["interpolator"].read_bytes(), 64 * "a"
+def test_a_wrong_download_leaves_no_bundle(tmp_path, capsys, published_preset, published_hub):
+    path = "KeyVID/interpolation/epoch=3669-step=58720.ckpt"
+    published_hub.stated[path] = 64 * "a"
     code, stdout, stderr = run(
         capsys, "--preset", "keyvid-512", "--from-hub", "--stage", "interpolator",
         "--out", tmp_path / "bundle",
     )  # fmt: skip
     assert (code, stdout) == (2, "")
-    assert "the Hub says aaaaaaaaaaaa" in stderr.splitlines()[-1]
+    assert "the Hub lists aaaaaaaaaaaa" in stderr.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 

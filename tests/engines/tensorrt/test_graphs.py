@@ -16,7 +16,7 @@ import pytest
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.tensorrt.plans import PlanReport
 from keyvid.export.build import build_bundle
-from keyvid.export.inputs import open_source
+from keyvid.export.source import Source
 from keyvid.export.stages import STAGES
 from keyvid_ref.presets import PRESETS
 from tests.engines.rtx import build, needs_rtx, parse
@@ -35,7 +35,7 @@ TRACED = [file for file in GRAPHS if file not in LEFT_OUT]
 
 def export_half(folder: Path) -> Bundle:
     """The packaged model in half precision, unverified, so that nothing is computed."""
-    source = open_source(PRESETS["tiny"], [*STAGES], None, None, {}, False)
+    source = Source.open(PRESETS["tiny"], "tiny")
     build_bundle(source, folder, precision="fp16", verify=False)
     return Bundle.load(folder)
 
