@@ -36,15 +36,15 @@ class Progress(BaseModel):
 
     Attributes:
         stage: the network at work.
-        window: of the parts in which a long clip is made, from 0.
+        segment: of the parts in which a long clip is made, from 0.
         seconds_left: null while it is not known.
     """
 
     stage: str
     step: int
     num_steps: int
-    window: int
-    num_windows: int
+    segment: int
+    num_segments: int
     seconds_left: float | None
 
 
@@ -91,8 +91,8 @@ class JobAnswer(BaseModel):
                         "stage": "generator",
                         "step": 7,
                         "num_steps": 25,
-                        "window": 0,
-                        "num_windows": 1,
+                        "segment": 0,
+                        "num_segments": 1,
                         "seconds_left": 6.2,
                     },
                     "links": {
@@ -127,8 +127,8 @@ def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
             stage=job.stage,
             step=job.step,
             num_steps=job.num_steps,
-            window=job.window,
-            num_windows=job.num_windows,
+            segment=job.segment,
+            num_segments=job.num_segments,
             seconds_left=None if left is None else round(left, 1),
         ),
         links=Links(

@@ -1,11 +1,11 @@
-"""The form of an order as OpenAPI describes it: fields, ranges, and what the bundle does unasked."""
+"""The form of an order as OpenAPI describes it: fields, ranges, and the bundle's defaults."""
 
 from dataclasses import fields
 from typing import Any
 
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
-from keyvid.serve.order import FIELDS, field_name
+from keyvid.serve.order import FIELDS
 
 _KINDS = {int: "integer", float: "number", str: "string"}
 _ALONE = "interpolator_"
@@ -32,7 +32,7 @@ def form_schema(pipeline: Pipeline) -> dict[str, Any]:
         "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
     }
     for option in FIELDS:
-        properties[field_name(option)] = {
+        properties[option.dashed] = {
             "type": _KINDS[option.kind],
             "description": option.help,
             **({"enum": list(option.choices)} if option.choices else {}),
@@ -69,5 +69,3 @@ def _sampling_facts(name: str, sampling: Sampling) -> dict[str, Any]:
                 finite = {end: value for end, value in ends if abs(value) < float("inf")}
                 return {**finite, "default": getattr(part, setting.name)}
     return {}
-
-

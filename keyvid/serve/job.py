@@ -66,9 +66,7 @@ class Job:
         self.num_frames = self.order.prepared.inputs.num_frames
         self.remarks = self.order.prepared.remarks
         self._forecast = Forecast(self.clock)
-        self.prompt, self.scale = "", 1
-        if self.order:
-            self.prompt, self.scale = self.order.request.prompt, self.order.scale
+        self.prompt, self.scale = self.order.prepared.prompt, self.order.scale
 
     @property
     def has_ended(self) -> bool:

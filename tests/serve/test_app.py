@@ -192,7 +192,7 @@ def test_failures_stand_in_the_job(
         ("fit", "stretch", "fit 'stretch': want one of crop, pad"),
         ("position", "here", "crop position is here; expected centre"),
         ("prompt", "x" * 2001, "prompt has 2001 characters"),
-        ("output", "/etc/passwd", "'output': no such field; want one of prompt, seed"),
+        ("output", "/etc/passwd", "'output': no such field; want one of prompt, start"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(

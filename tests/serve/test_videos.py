@@ -46,8 +46,9 @@ def test_the_official_client(client: openai.OpenAI, pipeline: StandIn) -> None:
     assert (video.status, video.progress, video.error) == ("completed", 100, None)
     assert (video.seconds, video.size, video.model) == ("1", "320x192", "tiny")
     assert video.expires_at - video.completed_at == 3600
-    (request,) = pipeline.made
-    assert (request.prompt, request.seed, request.settings.guidance_image) == ("drum", 5, 2.5)
+    (prepared,) = pipeline.made
+    assert (prepared.prompt, prepared.seed) == ("drum", 5)
+    assert prepared.sampling.generator.guidance_image == 2.5
 
     assert client.videos.download_content(video.id).read()[4:8] == b"ftyp"
     thumbnail = client.videos.download_content(video.id, variant="thumbnail").read()

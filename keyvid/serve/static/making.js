@@ -68,7 +68,7 @@ export class Making {
     }
     const left = progress.seconds_left;
     const words = progress.stage ? [progress.stage.replaceAll("_", " ")] : ["begins"];
-    if (progress.num_windows > 1) words.unshift(`part ${progress.window + 1} of ${progress.num_windows}`);
+    if (progress.num_segments > 1) words.unshift(`part ${progress.segment + 1} of ${progress.num_segments}`);
     if (progress.num_steps > 1) words.push(`step ${progress.step} of ${progress.num_steps}`);
     if (left !== null) {
       const spent = (performance.now() - this.began) / 1000;
