@@ -105,7 +105,7 @@ class Outputs:
 
 def options() -> Iterator[Option]:
     """All that may be chosen of a clip and its files, sampling included."""
-    for choice in (*_choices(Outputs), *_choices(ClipChoices)):
+    for choice in (*_choices(ClipChoices), *_choices(Outputs)):
         yield Option(choice.name, *choice.metadata["option"])
     yield from sampling_options()
 

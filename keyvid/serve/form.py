@@ -1,4 +1,4 @@
-"""The form of an order as OpenAPI describes it: fields, ranges, and what the bundle does unasked."""
+"""The form of an order as OpenAPI describes it: fields, ranges, and the bundle's defaults."""
 
 from dataclasses import fields
 from typing import Any
@@ -69,5 +69,3 @@ def _sampling_facts(name: str, sampling: Sampling) -> dict[str, Any]:
                 finite = {end: value for end, value in ends if abs(value) < float("inf")}
                 return {**finite, "default": getattr(part, setting.name)}
     return {}
-
-

@@ -33,10 +33,10 @@ class Clock:
 class Silent(StandIn):
     """Says that it is at work, and nothing more until it may go on."""
 
-    def make(self, request: Any, *rest: Any) -> Clip:
+    def make(self, prepared: Any, *rest: Any) -> Clip:
         self.is_at_work.set()
         assert self.may_go_on.wait(10)
-        return super().make(request, *rest)
+        return super().make(prepared, *rest)
 
 
 @pytest.fixture
