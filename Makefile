@@ -3,7 +3,7 @@ PYTEST = $(PYTHON) -m pytest
 # Each process of `pytest -n 2` has a core: the libraries in it are not to take two.
 ONE_THREAD = OMP_NUM_THREADS=1
 
-.PHONY: check lint types test quick slow mutants lowest bench
+.PHONY: check lint types test quick slow mutants lowest reference bench
 
 check: lint types test
 
@@ -43,6 +43,13 @@ lowest:
 	$(PYTHON) -m uv pip install --quiet --python build/lowest/bin/python \
 	    --resolution lowest-direct '.[cpu]'
 	PATH="$(CURDIR)/build/lowest/bin:$$PATH" .ci/smoke
+
+# The Python interface as pages, from its docstrings; a warning is an error.
+INTERFACE = keyvid.runtime.pipeline keyvid.runtime.request keyvid.runtime.clip keyvid.vocabulary \
+    keyvid.sampling keyvid.errors keyvid.runtime.media.picture keyvid.runtime.media.sound \
+    keyvid.runtime.media.video keyvid.bundle.manifest keyvid.engines.engine keyvid.engines.spec
+reference:
+	$(PYTHON) -W error -m pdoc --docformat google --no-show-source -o build/reference $(INTERFACE)
 
 bench:
 	$(PYTEST) bench
