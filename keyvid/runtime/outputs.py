@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.diffusion.diffusion import place_of
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.media.outputs import check_clip_output, check_output
 from keyvid.runtime.media.sources import STANDARD_STREAM
@@ -80,7 +81,7 @@ def make_outputs(
     """Make the clip and write its files, which `check_outputs` has let pass.
 
     Args:
-        resume: go on with a long clip that was interrupted.
+        resume: go on with a clip that was interrupted.
         on_written: called with the name of each file that is written.
         tell_path: whether the report says where the bundle lies.
     """
@@ -99,7 +100,7 @@ def make_outputs(
 
 
 def is_interrupted(output: str) -> bool:
-    """Whether a long clip of this name was begun and not ended."""
+    """Whether a clip of this name was begun and not ended."""
     return _journal_folder(output).is_dir()
 
 
@@ -121,7 +122,7 @@ def _title(prepared: Prepared) -> str:
 
 @contextmanager
 def _journal(output: str, resume: bool) -> Iterator[Journal]:
-    """Where a long clip lies while it is made: beside the result; gone when that is written."""
+    """Where a clip lies while it is made: beside the result; gone when that is written."""
     if output == STANDARD_STREAM:
         with TemporaryDirectory() as folder:
             yield Journal(Path(folder))
@@ -130,8 +131,8 @@ def _journal(output: str, resume: bool) -> Iterator[Journal]:
     try:
         yield journal
     except BaseException as stop:
-        if journal.num_segments:
-            stop.add_note(f"{journal.num_segments} segments of it are kept, --resume goes on")
+        if journal.state:
+            stop.add_note(f"kept up to {place_of(journal.state)}, --resume goes on")
             journal.close()
         else:
             journal.remove()

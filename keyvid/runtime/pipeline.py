@@ -112,7 +112,8 @@ class Pipeline:
 
         Args:
             progress: see `keyvid.runtime.networks.stages.Progress`.
-            journal: where the frames of several segments are kept; else they are in memory.
+            journal: keeps frames and steps, so that an interrupted clip can be gone on with; else
+                they are in memory.
         """
         size, inputs = self.bundle.dimensions, prepared.inputs
         with self._turns, collected() as remarks:
@@ -121,7 +122,7 @@ class Pipeline:
                 prepared.branches, prepared.sampling.temporal, prepared.cfg_batch
             )
             stages = StageRunner(self._opened, graphs, progress)
-            reel = journal if journal and inputs.num_frames > size.frames else Reel()
+            reel = journal or Reel()
             reel.open(
                 (inputs.num_frames, *inputs.picture.shape),
                 fingerprint(self.bundle, self.engine.name, graphs, prepared),
@@ -155,15 +156,17 @@ class Pipeline:
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
         say_what_is_foreign(stages, inputs.picture, first_frame, prepared.prompt)
-        diffusion = self.diffusion(stages, prepared.guided, first_frame, prepared.seed, rng)
+        diffusion = self.diffusion(
+            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep
+        )
         if reel.state:
             diffusion.restore(reel.state)
-        for segment in segments[reel.num_segments :]:
+        for segment in segments[diffusion.num_segments :]:
             stages.report_segment(segment.index, len(segments))
             sound = encode_sound(stages, segment_mel(stages, inputs.mono, segment.start))
             latents = diffusion.make_segment(segment, Conditions(image, text, sound))
-            frames = decode(stages, latents[:, :, segment.new])
-            reel.add(segment.start + segment.known, frames, diffusion.state())
+            reel.add(segment.start + segment.known, decode(stages, latents[:, :, segment.new]))
+            reel.keep(diffusion.state())
         return motion[: inputs.num_frames], segments
 
     def close(self) -> None:

@@ -72,6 +72,7 @@ class Forecast:
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
         self._start = 0.0
+        self._spent_before: float | None = None  # what was there when the work began
         self._steps: dict[str, int] = {}
         self._first_segment = 0
         self._segment, self._num_segments = 0, 1
@@ -89,8 +90,6 @@ class Forecast:
         """
         if stage not in _COSTS:
             return None
-        if not self._steps:
-            self._start = self._clock()
         self._steps[stage] = total
         if stage == "generator":
             self._steps["interpolator"] = total
@@ -101,10 +100,13 @@ class Forecast:
         a_segment = sum(whole.values())
         spent = (self._segment - self._first_segment) * a_segment
         spent += before + whole[stage] * done / total
-        if not spent:
+        if self._spent_before is None:
+            self._start, self._spent_before = self._clock(), spent
+        if spent == self._spent_before:
             return None
         all_of_it = (self._num_segments - self._first_segment) * a_segment
-        return (self._clock() - self._start) * (all_of_it - spent) / spent
+        pace = (self._clock() - self._start) / (spent - self._spent_before)
+        return pace * (all_of_it - spent)
 
 
 def duration_text(seconds: float) -> str:
