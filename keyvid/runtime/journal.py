@@ -1,6 +1,5 @@
 """A clip on disk while it is made, step by step, so that an interrupted one can be gone on with."""
 
-import errno
 import hashlib
 import io
 import json
@@ -19,7 +18,7 @@ import numpy as np
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import MediaError
-from keyvid.file_safety import locked_folder, write_whole
+from keyvid.file_safety import NO_ROOM, locked_folder, write_whole
 from keyvid.remarks import remark
 from keyvid.runtime.diffusion.diffusion import State, place_of
 from keyvid.runtime.media.sources import shown
@@ -27,7 +26,6 @@ from keyvid.runtime.request import Prepared
 from keyvid.sizes import format_size
 
 _FRAMES, _STATE, _MADE_FROM = "frames", "state.npz", "made-from.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SPARE = 1.25  # of the frames: room for the states, and for the clip when it is written
 _IN_MEMORY = 100_000_000  # bytes of frames that may as well be in memory where the disk has no room
 
@@ -165,7 +163,7 @@ class Journal(Reel):
             self._file = os.open(self._folder / _FRAMES, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             _reserve(self._file, size)
         except OSError as error:
-            if error.errno not in _NO_ROOM or size > _IN_MEMORY:
+            if error.errno not in NO_ROOM or size > _IN_MEMORY:
                 raise
             self.remove()
             super().open(self._shape, made_from)
@@ -196,7 +194,7 @@ class Journal(Reel):
             raise MediaError(f"{shown(self._folder)}: {self._reason(error)}") from error
 
     def _reason(self, error: OSError) -> str:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             return f"cannot be written: {error.strerror or error}"
         takes = format_size(math.prod(self._shape))
         free = format_size(shutil.disk_usage(self._folder.parent).free)
