@@ -35,7 +35,7 @@ import resource, sys
 from pathlib import Path
 from keyvid.errors import MediaError
 from keyvid.runtime.media.outputs import check_clip_output, check_output, write_atomic
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     {call}
 except MediaError as error:
@@ -50,7 +50,7 @@ except MediaError as error:
 def test_failed_write_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     (tmp_path / "a.mp4").write_bytes(b"old")
     done = subprocess.run(
-        [sys.executable, "-c", FULL.format(call=call)],
+        [sys.executable, "-c", FULL.format(call=call, limit=50_000)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_at_the_end(tmp_path: Path) -> None:
     """The clip did not fit: the line says how much there was of it, and how much room there is."""
     call = CLIP.strip().replace("\n", "\n    ")
     done = subprocess.run(
-        [sys.executable, "-c", FULL.format(call=call)],
+        [sys.executable, "-c", FULL.format(call=call, limit=100_000)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
