@@ -218,6 +218,8 @@ def fingerprint(
             "prompt": prepared.prompt,
             "seed": prepared.seed,
             "keyframes": None if keyframes is None else keyframes.tolist(),
+            "motion": None if prepared.motion is None else prepared.motion.tolist(),
+            "packaged_localizer": prepared.packaged_localizer,
         }
     )
 

@@ -24,11 +24,11 @@ from keyvid.runtime.encoding import (
     encode_first_frame,
     encode_picture_and_prompt,
     encode_sound,
-    score_motion,
     segment_mel,
 )
 from keyvid.runtime.familiar import say_what_is_foreign
 from keyvid.runtime.journal import Journal, Reel, fingerprint
+from keyvid.runtime.localizer import Localizer
 from keyvid.runtime.media.picture import ImageSource
 from keyvid.runtime.media.sound import AudioSource
 from keyvid.runtime.networks.budget import Budget
@@ -59,6 +59,7 @@ class Pipeline:
         self.diffusion = Diffusion
         self._budget = Budget(bundle, engine.spec, max_memory)
         self._opened = OpenGraphs(bundle, engine.spec, threads, self._budget)
+        self._localizer = Localizer(engine, threads)
         self._turns = Turns()
 
     @classmethod
@@ -151,7 +152,8 @@ class Pipeline:
         """Put the frames on `reel`; gives the motion score of each, and the segments."""
         size, inputs = self.bundle.dimensions, prepared.inputs
         rng = seeded(prepared.seed)
-        motion = score_motion(stages, inputs.mono, num_segment_frames(inputs.num_frames, size))
+        num_frames = num_segment_frames(inputs.num_frames, size)
+        motion = self._localizer.motion(stages, prepared, num_frames)
         segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes)
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
@@ -173,6 +175,7 @@ class Pipeline:
         """Free the networks; they are opened again when they are needed."""
         with self._turns:
             self._opened.close()
+            self._localizer.close()
 
     def __enter__(self) -> "Pipeline":
         return self
