@@ -91,9 +91,9 @@ def run_main(module: str, name: str, extra: str) -> int:
 
 
 def error_line(error: Exception) -> str:
-    """What went wrong, in a line for people."""
+    """What went wrong, in a line for people; with what stopped work has to say."""
     if isinstance(error, KeyvidError):
-        return str(error)
+        return "; ".join([str(error), *getattr(error, "__notes__", [])])
     if isinstance(error, MemoryError):
         return f"not enough memory: {_first_line(error)}"
     what = f"unexpected {type(error).__name__}: {_first_line(error)}"

@@ -4,6 +4,7 @@ A lock is `flock`, which the system frees when its holder is gone, however it we
 written has a temporary name and is locked; what has such a name and no lock is swept away.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+# What the system says where a file can get no larger: a full disk, a quota, a limit of the process.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _TEMPORARY = ".keyvid-"
 

@@ -4,7 +4,7 @@
 fields of `ClipChoices` and `Outputs`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -41,7 +41,13 @@ class ClipChoices:
         start: second of the sound to begin at, or a time such as "1:02.5".
         length: seconds, "full" for all that the sound has, None for what the networks know.
         fit, position: how a picture of other proportions is cropped or padded.
-        keyframes: "auto" (from the sound), "uniform", or frame numbers such as "0,4,8".
+        keyframes: "auto" (from the motion), "uniform", frame numbers such as "0,4,8", or the name
+            of a file of them, such as the release writes.
+        motion: how much should move in each frame: "auto" (the bundle's localizer hears it),
+            "packaged" (that of the packaged model does), a value for each frame, rows of a time in
+            seconds and a value, or the name of a .npy, .csv or .json file of either; a report's
+            curve, too.
+        beats: seconds of the clip at which something happens, from which motion is drawn.
         seed: of all noise; the same seed gives the same clip on each engine up to rounding.
         settings: sampling settings that differ from the bundle's defaults.
     """
@@ -59,7 +65,16 @@ class ClipChoices:
     position: str | tuple[float, float] = _choice(
         "centre", str, "Of the crop: centre, top, bottom, left, right or x,y from 0 to 1"
     )
-    keyframes: str = _choice("auto", str, "auto, uniform or 0,3,...")
+    keyframes: str = _choice("auto", str, "auto, uniform, 0,3,... or a file of them")
+    motion: Any = _choice(
+        "auto",
+        str,
+        "What moves when: auto is heard in the sound, packaged the same by the packaged model; or "
+        "a value a frame as 0,0.3,... or a .npy, .csv or .json of them",
+    )
+    beats: str | Sequence[float] | None = _choice(
+        None, str, "Seconds of the clip at which something happens, as 0.5,1.2", in_words="none"
+    )
     seed: int = _choice(0, int, "Of all noise: same seed, same clip")
     settings: Settings = Settings()
 

@@ -140,3 +140,48 @@ def test_twenty_kills(name: str, tmp_path: Path) -> None:
     survived = kill_at_random(PROGRAMS[name], tmp_path, 20)
     assert survived < 10, "most were killed before their end"
     check_next_run(PROGRAMS[name], tmp_path)
+
+
+STEPS = """
+import os, signal, sys
+from keyvid.runtime.networks.stages import Stage
+from keyvid.runtime.jobs.cli import main
+
+calls_left = int(sys.argv[1])
+call = Stage.__call__
+
+def counted(self, **inputs):
+    global calls_left
+    if self.name in ("generator", "interpolator", "vae_decoder"):
+        calls_left -= 1
+        if calls_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return call(self, **inputs)
+
+Stage.__call__ = counted
+sys.exit(main([*sys.argv[2:], "-o", "clip.mp4", "--threads", "1"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", ["2", "4.5"])
+def test_killed_at_ten_random_steps_the_clip_has_the_same_bytes(
+    length: str, tmp_path: Path
+) -> None:
+    """Each run goes on where the last one was killed: in a step, or while it decodes."""
+    rng = random.Random(4)
+
+    def run(calls_left: int, *options: str) -> int:
+        made = [str(EXAMPLES / "hammer.png"), str(EXAMPLES / "hammer.wav"), "--length", length]
+        settings = ["--solver", "ddim", "--steps", "8", "--interpolator-steps", "5"]
+        command = [sys.executable, "-c", STEPS, str(calls_left), *made, *settings, *options]
+        return subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode
+
+    assert run(0) == 0
+    whole = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "clip.mp4").unlink()
+    for number in range(10):
+        assert run(rng.randint(2, 4), *(["--resume"] if number else [])) == -signal.SIGKILL
+    assert run(0, "--resume") == 0
+    assert (tmp_path / "clip.mp4").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]

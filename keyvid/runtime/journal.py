@@ -1,42 +1,45 @@
-"""A long clip on disk while it is made, so that an interrupted one can be gone on with."""
+"""A clip on disk while it is made, step by step, so that an interrupted one can be gone on with."""
 
 import hashlib
 import io
 import json
-import mmap
+import math
+import os
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import MediaError
-from keyvid.file_safety import locked_folder
+from keyvid.file_safety import NO_ROOM, locked_folder, write_whole
 from keyvid.remarks import remark
-from keyvid.runtime.diffusion.diffusion import State
-from keyvid.runtime.media.outputs import write_atomic
+from keyvid.runtime.diffusion.diffusion import State, place_of
+from keyvid.runtime.media.sources import shown
 from keyvid.runtime.request import Prepared
+from keyvid.sizes import format_size
 
-_FRAMES, _STATE, _MADE_FROM = "frames.npy", "state.npz", "made-from.json"
+_FRAMES, _STATE, _MADE_FROM = "frames", "state.npz", "made-from.json"
+_SPARE = 1.25  # of the frames: room for the states, and for the clip when it is written
+_IN_MEMORY = 100_000_000  # bytes of frames that may as well be in memory where the disk has no room
 
 
 class Reel:
-    """The frames of a clip in memory, segment by segment.
+    """The frames of a clip in memory.
 
     Attributes:
-        frames: (F, H, W, 3) uint8, once it is open.
-        num_segments: how many segments are there.
-        state: of the diffusion after them, empty where there is none.
+        state: of the diffusion where it was interrupted, empty at the beginning.
     """
 
     def __init__(self) -> None:
-        self.frames = np.empty((0, 0, 0, 3), np.uint8)
-        self.num_segments = 0
         self.state: State = {}
+        self._frames = np.empty((0, 0, 0, 3), np.uint8)
 
     def open(self, shape: tuple[int, ...], made_from: str) -> None:
         """Make room for frames of `shape`.
@@ -44,21 +47,26 @@ class Reel:
         Args:
             made_from: what they depend on, see `fingerprint`.
         """
-        self.frames = np.empty(shape, np.uint8)
+        self._frames = np.empty(shape, np.uint8)
 
-    def add(self, start: int, frames: np.ndarray, state: State) -> None:
-        """Put the frames that a segment adds to the clip in place.
+    def keep(self, state: State) -> None:
+        """Have `state`, and all frames so far, be there after an interruption."""
 
-        Args:
-            frames: (n, H, W, 3) uint8, the first of them number `start`.
-            state: of the diffusion after them.
-        """
-        self.frames[start : start + len(frames)] = frames
-        self.num_segments += 1
+    def add(self, start: int, frames: np.ndarray) -> None:
+        """Put frames (n, H, W, 3) uint8 in place, the first of them number `start`."""
+        self._frames[start : start + len(frames)] = frames
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(F, H, W, 3) uint8, once all are there."""
+        return self._frames
 
 
 class Journal(Reel):
-    """The frames of a clip in a folder, with what the next segment needs of those before.
+    """The frames of a clip in a folder, with the state of the diffusion after its last step.
+
+    Frames are written as any file is: a full disk is an error then, while a page of a mapped file
+    that finds no room ends the process.
 
     Args:
         folder: made when it is needed; `remove` takes it away again.
@@ -70,7 +78,10 @@ class Journal(Reel):
         self._folder = folder
         self._resume = resume
         self._held = ExitStack()
+        self._file: int | None = None  # of the frames; None while they are in memory
+        self._shape: tuple[int, ...] = ()
         self._is_open = False
+        self._is_complete = True  # whether the last state is the one that is kept
 
     def open(self, shape: tuple[int, ...], made_from: str) -> None:
         """As for a reel; what is there of another clip is deleted.
@@ -78,35 +89,57 @@ class Journal(Reel):
         Raises:
             MediaError: the folder cannot be written, or another process works with it.
         """
+        self._shape = shape
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._held.enter_context(locked_folder(self._folder))
-            self._is_open = True
-            known = self._folder / _MADE_FROM
-            same = known.exists() and known.read_text() == made_from
-            if self._resume and not same:
-                remark(f"{self._folder}: holds nothing of this clip; it is made anew")
-            if self._resume and same:
-                self._read_state()
-            if not self.num_segments:
-                (self._folder / _STATE).unlink(missing_ok=True)
-                write_atomic(known, made_from.encode())
-                np.lib.format.open_memmap(self._folder / _FRAMES, "w+", np.uint8, shape)
-            self.frames = np.lib.format.open_memmap(self._folder / _FRAMES, "r+")
+            with self._explained():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._held.enter_context(locked_folder(self._folder))
+                self._is_open = True
+                if not (self._resume and self._read(made_from)):
+                    self._begin(made_from)
         except BlockingIOError:
             raise MediaError(
-                f"{self._folder}: another process is making this clip; wait for it"
+                f"{shown(self._folder)}: another process is making this clip; wait for it"
             ) from None
-        except (OSError, ValueError) as error:
-            raise MediaError(f"{self._folder}: cannot be written: {error}") from error
 
-    def add(self, start: int, frames: np.ndarray, state: State) -> None:
-        """As for a reel; once it is done, the segment will not be made again."""
-        super().add(start, frames, state)
-        _write_out(self.frames)
+    def keep(self, state: State) -> None:
+        """As for a reel; where there is no room for it, what was kept before stays."""
+        if self._file is None:
+            return
         content = io.BytesIO()
-        np.savez(content, num_segments=np.array(self.num_segments), **state)  # type: ignore[arg-type] # its stub takes `allow_pickle` for it
-        write_atomic(self._folder / _STATE, content.getvalue())
+        np.savez(content, **state)  # type: ignore[arg-type] # its stub takes `allow_pickle` for it
+        try:
+            write_whole(self._folder / _STATE, content.getvalue())
+        except OSError as error:
+            if self._is_complete:
+                remark(f"{shown(self._folder)}: {self._reason(error)}; steps are not kept")
+            self._is_complete = False
+        else:
+            self.state, self._is_complete = state, True
+
+    def add(self, start: int, frames: np.ndarray) -> None:
+        """As for a reel.
+
+        Raises:
+            MediaError: there is no room for them.
+        """
+        if self._file is None:
+            super().add(start, frames)
+            return
+        content = memoryview(frames.tobytes())
+        at = start * frames[0].nbytes
+        with self._explained():
+            while content:
+                num_written = os.pwrite(self._file, content, at)
+                content, at = content[num_written:], at + num_written
+            os.fsync(self._file)  # before there is a state that takes them for granted
+
+    @property
+    def frames(self) -> np.ndarray:
+        """As of a reel, read from the file as far as they are looked at."""
+        if self._file is None:
+            return super().frames
+        return np.memmap(self._folder / _FRAMES, np.uint8, "r", shape=self._shape)
 
     def remove(self) -> None:
         """Delete the folder; one that was not opened here is someone else's, or of another time."""
@@ -116,15 +149,56 @@ class Journal(Reel):
 
     def close(self) -> None:
         """Let others work with the folder."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
         self._held.close()
         self._is_open = False
 
-    def _read_state(self) -> None:
-        if not (self._folder / _STATE).exists():
-            return
-        with np.load(self._folder / _STATE) as state:
-            self.state = dict(state)
-        self.num_segments = int(self.state.pop("num_segments"))
+    def _begin(self, made_from: str) -> None:
+        (self._folder / _STATE).unlink(missing_ok=True)
+        size = math.prod(self._shape)
+        try:
+            write_whole(self._folder / _MADE_FROM, made_from.encode())
+            self._file = os.open(self._folder / _FRAMES, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            _reserve(self._file, size)
+        except OSError as error:
+            if error.errno not in NO_ROOM or size > _IN_MEMORY:
+                raise
+            self.remove()
+            super().open(self._shape, made_from)
+            remark(f"{shown(self._folder)}: {self._reason(error)}; an interruption loses the clip")
+
+    def _read(self, made_from: str) -> bool:
+        """Take up what is there; False where that is nothing of this clip."""
+        try:
+            if (self._folder / _MADE_FROM).read_text() != made_from:
+                raise ValueError
+            with np.load(self._folder / _STATE) as state:
+                self.state = dict(state)
+            self._file = os.open(self._folder / _FRAMES, os.O_RDWR)
+        except (OSError, ValueError, LookupError, EOFError, BadZipFile):
+            remark(f"{shown(self._folder)}: holds nothing of this clip; it is made anew")
+            self.state = {}
+            return False
+        remark(f"{shown(self._folder)}: goes on after {place_of(self.state)}")
+        return True
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise MediaError(f"{shown(self._folder)}: {self._reason(error)}") from error
+
+    def _reason(self, error: OSError) -> str:
+        if error.errno not in NO_ROOM:
+            return f"cannot be written: {error.strerror or error}"
+        takes = format_size(math.prod(self._shape))
+        free = format_size(shutil.disk_usage(self._folder.parent).free)
+        return f"no room: the frames take {takes}, {free} are free"
 
 
 def fingerprint(
@@ -134,6 +208,7 @@ def fingerprint(
     inputs, keyframes = prepared.inputs, prepared.keyframes
     return json.dumps(
         {
+            "keyvid": version("keyvid"),
             "bundle": hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
             "engine": engine,
             "graphs": [graph.file for graph in graphs.values()],
@@ -143,14 +218,14 @@ def fingerprint(
             "prompt": prepared.prompt,
             "seed": prepared.seed,
             "keyframes": None if keyframes is None else keyframes.tolist(),
+            "motion": None if prepared.motion is None else prepared.motion.tolist(),
+            "packaged_localizer": prepared.packaged_localizer,
         }
     )
 
 
-def _write_out(frames: np.ndarray) -> None:
-    """Write frames that are mapped to their file, and give back the memory that they take."""
-    mapping = frames.base
-    if isinstance(mapping, mmap.mmap):
-        mapping.flush()
-        if hasattr(mmap, "MADV_DONTNEED"):
-            mapping.madvise(mmap.MADV_DONTNEED)
+def _reserve(file: int, size: int) -> None:
+    """Take the room for a file of `size` bytes now, if there is some to spare."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file, 0, round(_SPARE * size))
+    os.ftruncate(file, size)

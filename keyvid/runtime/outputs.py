@@ -12,10 +12,12 @@ from typing import Any
 import click
 
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.diffusion.diffusion import place_of
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.media.outputs import check_clip_output, check_output
 from keyvid.runtime.media.sources import STANDARD_STREAM
 from keyvid.runtime.media.video import check_scale
+from keyvid.runtime.motion import names_a_file
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.plot import write_plot
@@ -43,6 +45,9 @@ def asked_for(values: Mapping[str, Any], folder: str = "") -> tuple[Request, Out
     given.setdefault("output", default_output(given["image"]))
     for name in _FILES:
         if name in given:
+            given[name] = os.path.join(folder, given[name])
+    for name in ("motion", "keyframes"):
+        if names_a_file(given.get(name)):
             given[name] = os.path.join(folder, given[name])
     written = {
         field.name: given.pop(field.name) for field in fields(Outputs) if field.name in given
@@ -80,7 +85,7 @@ def make_outputs(
     """Make the clip and write its files, which `check_outputs` has let pass.
 
     Args:
-        resume: go on with a long clip that was interrupted.
+        resume: go on with a clip that was interrupted.
         on_written: called with the name of each file that is written.
         tell_path: whether the report says where the bundle lies.
     """
@@ -99,7 +104,7 @@ def make_outputs(
 
 
 def is_interrupted(output: str) -> bool:
-    """Whether a long clip of this name was begun and not ended."""
+    """Whether a clip of this name was begun and not ended."""
     return _journal_folder(output).is_dir()
 
 
@@ -121,7 +126,7 @@ def _title(prepared: Prepared) -> str:
 
 @contextmanager
 def _journal(output: str, resume: bool) -> Iterator[Journal]:
-    """Where a long clip lies while it is made: beside the result; gone when that is written."""
+    """Where a clip lies while it is made: beside the result; gone when that is written."""
     if output == STANDARD_STREAM:
         with TemporaryDirectory() as folder:
             yield Journal(Path(folder))
@@ -130,8 +135,8 @@ def _journal(output: str, resume: bool) -> Iterator[Journal]:
     try:
         yield journal
     except BaseException as stop:
-        if journal.num_segments:
-            stop.add_note(f"{journal.num_segments} segments of it are kept, --resume goes on")
+        if journal.state:
+            stop.add_note(f"kept up to {place_of(journal.state)}, --resume goes on")
             journal.close()
         else:
             journal.remove()

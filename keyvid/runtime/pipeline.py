@@ -24,11 +24,11 @@ from keyvid.runtime.encoding import (
     encode_first_frame,
     encode_picture_and_prompt,
     encode_sound,
-    score_motion,
     segment_mel,
 )
 from keyvid.runtime.familiar import say_what_is_foreign
 from keyvid.runtime.journal import Journal, Reel, fingerprint
+from keyvid.runtime.localizer import Localizer
 from keyvid.runtime.media.picture import ImageSource
 from keyvid.runtime.media.sound import AudioSource
 from keyvid.runtime.networks.budget import Budget
@@ -59,6 +59,7 @@ class Pipeline:
         self.diffusion = Diffusion
         self._budget = Budget(bundle, engine.spec, max_memory)
         self._opened = OpenGraphs(bundle, engine.spec, threads, self._budget)
+        self._localizer = Localizer(engine, threads)
         self._turns = Turns()
 
     @classmethod
@@ -112,7 +113,8 @@ class Pipeline:
 
         Args:
             progress: see `keyvid.runtime.networks.stages.Progress`.
-            journal: where the frames of several segments are kept; else they are in memory.
+            journal: keeps frames and steps, so that an interrupted clip can be gone on with; else
+                they are in memory.
         """
         size, inputs = self.bundle.dimensions, prepared.inputs
         with self._turns, collected() as remarks:
@@ -121,7 +123,7 @@ class Pipeline:
                 prepared.branches, prepared.sampling.temporal, prepared.cfg_batch
             )
             stages = StageRunner(self._opened, graphs, progress)
-            reel = journal if journal and inputs.num_frames > size.frames else Reel()
+            reel = journal or Reel()
             reel.open(
                 (inputs.num_frames, *inputs.picture.shape),
                 fingerprint(self.bundle, self.engine.name, graphs, prepared),
@@ -150,26 +152,30 @@ class Pipeline:
         """Put the frames on `reel`; gives the motion score of each, and the segments."""
         size, inputs = self.bundle.dimensions, prepared.inputs
         rng = seeded(prepared.seed)
-        motion = score_motion(stages, inputs.mono, num_segment_frames(inputs.num_frames, size))
+        num_frames = num_segment_frames(inputs.num_frames, size)
+        motion = self._localizer.motion(stages, prepared, num_frames)
         segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes)
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
         say_what_is_foreign(stages, inputs.picture, first_frame, prepared.prompt)
-        diffusion = self.diffusion(stages, prepared.guided, first_frame, prepared.seed, rng)
+        diffusion = self.diffusion(
+            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep
+        )
         if reel.state:
             diffusion.restore(reel.state)
-        for segment in segments[reel.num_segments :]:
+        for segment in segments[diffusion.num_segments :]:
             stages.report_segment(segment.index, len(segments))
             sound = encode_sound(stages, segment_mel(stages, inputs.mono, segment.start))
             latents = diffusion.make_segment(segment, Conditions(image, text, sound))
-            frames = decode(stages, latents[:, :, segment.new])
-            reel.add(segment.start + segment.known, frames, diffusion.state())
+            reel.add(segment.start + segment.known, decode(stages, latents[:, :, segment.new]))
+            reel.keep(diffusion.state())
         return motion[: inputs.num_frames], segments
 
     def close(self) -> None:
         """Free the networks; they are opened again when they are needed."""
         with self._turns:
             self._opened.close()
+            self._localizer.close()
 
     def __enter__(self) -> "Pipeline":
         return self

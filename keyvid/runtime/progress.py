@@ -54,7 +54,9 @@ class ProgressDisplay:
             self._seen.append(stage)
         seconds = self._forecast(stage, done, total)
         left = "" if seconds is None else f"{duration_text(seconds)} left"
-        place = self._segment or f"stage {len(self._seen)} of {self._num_stages}"
+        place = (
+            self._segment or f"stage {len(self._seen)} of {max(len(self._seen), self._num_stages)}"
+        )
         place = self._title + place
         if self._bar:
             task = self._bar.task_ids[0]
@@ -72,6 +74,7 @@ class Forecast:
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
         self._start = 0.0
+        self._spent_before: float | None = None  # what was there when the work began
         self._steps: dict[str, int] = {}
         self._first_segment = 0
         self._segment, self._num_segments = 0, 1
@@ -89,8 +92,6 @@ class Forecast:
         """
         if stage not in _COSTS:
             return None
-        if not self._steps:
-            self._start = self._clock()
         self._steps[stage] = total
         if stage == "generator":
             self._steps["interpolator"] = total
@@ -101,10 +102,13 @@ class Forecast:
         a_segment = sum(whole.values())
         spent = (self._segment - self._first_segment) * a_segment
         spent += before + whole[stage] * done / total
-        if not spent:
+        if self._spent_before is None:
+            self._start, self._spent_before = self._clock(), spent
+        if spent == self._spent_before:
             return None
         all_of_it = (self._num_segments - self._first_segment) * a_segment
-        return (self._clock() - self._start) * (all_of_it - spent) / spent
+        pace = (self._clock() - self._start) / (spent - self._spent_before)
+        return pace * (all_of_it - spent)
 
 
 def duration_text(seconds: float) -> str:

@@ -18,11 +18,13 @@ from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
+from keyvid.runtime.motion import PACKAGED, is_word, keyframes_text, names_a_file, read_motion
 from keyvid.runtime.networks.budget import check_cfg_batch
 from keyvid.sampling import Sampling, resolve, settings_from
 from keyvid.vocabulary import ClipChoices, names_of_choices
 
 FULL = "full"
+LOCALIZER = "localizer"
 MAX_SECONDS = 3600.0  # of a clip
 
 
@@ -42,7 +44,9 @@ class Request(ClipChoices):
     def files(self) -> dict[str, str]:
         """Names of the files that are read, by field; what is no file has none."""
         sources = {"image": self.image, "audio": self.audio}
-        return {k: os.fspath(v) for k, v in sources.items() if isinstance(v, str | os.PathLike)}
+        names = {k: os.fspath(v) for k, v in sources.items() if isinstance(v, str | os.PathLike)}
+        told = {"motion": self.motion, "keyframes": self.keyframes}
+        return names | {k: os.fspath(v) for k, v in told.items() if names_a_file(v)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Prepared:
         guided: how they are run: without a prompt the branch with text is the one without.
         branches: most guidance branches that a step of each U-Net runs.
         cfg_batch: most of them per network call, None for what the memory allows.
+        motion: (num_frames,) float32 of each frame as it is told, None to have it heard.
+        packaged_localizer: whether the packaged model's localizer hears it, not the bundle's.
         keyframes: (K,) int64 of each segment, None to choose them by the motion.
         asked: what was asked for, by the names of the request's fields, as JSON values.
         remarks: what there is to say about picture and sound.
@@ -83,6 +89,8 @@ class Prepared:
     guided: Sampling
     branches: Mapping[str, int]
     cfg_batch: int | None
+    motion: np.ndarray | None
+    packaged_localizer: bool
     keyframes: np.ndarray | None
     asked: dict[str, Any]
     remarks: tuple[str, ...]
@@ -112,6 +120,16 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
     seed = check_seed(request.seed)
     with collected() as remarks:
         inputs = load_inputs(request, size)
+    keyframes = read_keyframes(keyframes_text(request.keyframes), inputs.num_frames, size)
+    motion = read_motion(request.motion, request.beats, inputs.num_frames, size.fps)
+    is_packaged = is_word(request.motion, PACKAGED) and motion is None
+    if motion is None and not is_packaged and LOCALIZER not in bundle.stages:
+        if keyframes is None:
+            raise SettingsError(
+                f"bundle {bundle.name} has no localizer; want motion (packaged, values or a file), "
+                "beats or keyframes"
+            )
+        motion = np.zeros(inputs.num_frames, np.float32)
     return Prepared(
         inputs=inputs,
         prompt=request.prompt,
@@ -120,7 +138,9 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
         guided=guided,
         branches=count_branches(guided),
         cfg_batch=settings.cfg_batch,
-        keyframes=read_keyframes(request.keyframes, inputs.num_frames, size),
+        motion=motion,
+        packaged_localizer=is_packaged,
+        keyframes=keyframes,
         asked=_asked(request),
         remarks=tuple(remarks),
     )
@@ -163,4 +183,12 @@ def _num_frames(length: float | str | None, size: Dimensions) -> int:
 
 def _asked(request: Request) -> dict[str, Any]:
     """The names of the files and every choice but the sampling."""
-    return request.files | {name: getattr(request, name) for name in names_of_choices()}
+    values = {name: _as_json(getattr(request, name)) for name in names_of_choices()}
+    return values | request.files
+
+
+def _as_json(value: Any) -> Any:
+    """A choice of the Python interface as JSON has it."""
+    if isinstance(value, str | int | float | None):
+        return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else np.asarray(value).tolist()

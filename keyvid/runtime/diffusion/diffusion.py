@@ -1,5 +1,8 @@
 """The two diffusion stages: keyframes first, then all frames through them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from keyvid.runtime.diffusion.conditioning import (
@@ -8,15 +11,31 @@ from keyvid.runtime.diffusion.conditioning import (
     repeated_first_frame,
     scattered_keyframes,
 )
-from keyvid.runtime.diffusion.denoise import Known, denoise
+from keyvid.runtime.diffusion.denoise import Known, Walk, denoise
 from keyvid.runtime.diffusion.guidance import guidance_rows, guided_velocity
-from keyvid.runtime.diffusion.noise import FrameNoise, seeded, standard_noise
+from keyvid.runtime.diffusion.noise import (
+    FrameNoise,
+    pack_generator,
+    seeded,
+    standard_noise,
+    unpack_generator,
+)
 from keyvid.runtime.diffusion.schedule import SOLVERS, trailing_timesteps
 from keyvid.runtime.diffusion.segments import OVERLAP, Segment
 from keyvid.runtime.networks.stages import StageRunner
 from keyvid.sampling import Sampling
 
+# All that is needed to go on from a step, or from the end of a segment: arrays by names.
 State = dict[str, np.ndarray]
+
+
+def place_of(state: State) -> str:
+    """How far a `Diffusion` was, in words."""
+    done = int(state["num_segments"])
+    if "walk.num_done" not in state:
+        return f"segment {done}"
+    unet = "interpolator" if "keyframes" in state else "generator"
+    return f"segment {done + 1}, step {int(state['walk.num_done'])} of the {unet}"
 
 
 class Diffusion:
@@ -26,6 +45,10 @@ class Diffusion:
         first_frame: (1, C, h, w) latent of the picture.
         seed: of all noise.
         rng: the generator of the first segment, from which the picture's latent was drawn.
+        keep: called with the `state` after each step.
+
+    Attributes:
+        num_segments: how many segments are made.
     """
 
     def __init__(
@@ -35,37 +58,54 @@ class Diffusion:
         first_frame: np.ndarray,
         seed: int,
         rng: np.random.Generator,
+        keep: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.stages = stages
         self.sampling = sampling
         self.first_frame = first_frame
+        self.num_segments = 0
         self._seed = seed
         self._rng = rng
+        self._keep = keep
         self._noise: FrameNoise | None = None  # of all frames, where attention has windows
         self._shared: np.ndarray | None = None  # (1, C, n, h, w) last frames of the segment before
+        self._keyframes: np.ndarray | None = None  # (1, C, K, h, w) of the segment at hand
+        self._walk: Walk | None = None  # of the U-Net at work
 
     def state(self) -> State:
-        """What the next segment needs of those before."""
-        assert self._shared is not None, "a segment has been made"
-        state = {"shared": self._shared}
+        """All that is needed to go on from here."""
+        state = {"num_segments": np.array(self.num_segments), "rng": pack_generator(self._rng)}
+        if self._shared is not None:
+            state["shared"] = self._shared
         if self._noise:
-            state |= {"noise": self._noise.first, "order": np.array(self._noise.order)}
+            state |= {"frame_noise": self._noise.first, "order": np.array(self._noise.order)}
+        if self._keyframes is not None:
+            state["keyframes"] = self._keyframes
+        if self._walk:
+            state |= {f"walk.{name}": np.asarray(v) for name, v in vars(self._walk).items()}
         return state
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`, as if the segments before had been made here."""
-        self._shared = state["shared"]
-        if "noise" in state:
+        """Go on from a `state`, as if all before it had been done here."""
+        self.num_segments = int(state["num_segments"])
+        self._rng = unpack_generator(state["rng"])
+        self._shared, self._keyframes = state.get("shared"), state.get("keyframes")
+        if "frame_noise" in state:
             stride = self.stages.bundle.dimensions.window_stride
-            self._noise = FrameNoise(state["noise"], stride, state["order"].tolist())
+            self._noise = FrameNoise(state["frame_noise"], stride, state["order"].tolist())
+        if "walk.num_done" in state:
+            arrays = [state[f"walk.{name}"] for name in ("noise", "latent", "previous")]
+            self._walk = Walk(int(state["walk.num_done"]), *arrays)
 
     def make_segment(self, segment: Segment, conditions: Conditions) -> np.ndarray:
         """Latents (1, C, T, h, w) of the frames of `segment`, which go on from those before."""
-        if segment.index:
+        if segment.index and self._walk is None:
             self._rng = seeded(self._seed, segment.index)
-        keyframes = self.generate_keyframes(segment, conditions)
-        latents = self.interpolate(segment, conditions, keyframes)
-        self._shared = latents[:, :, -OVERLAP:]
+        if self._keyframes is None:
+            self._keyframes = self.generate_keyframes(segment, conditions)
+        latents = self.interpolate(segment, conditions, self._keyframes)
+        self._shared, self._keyframes = latents[:, :, -OVERLAP:], None
+        self.num_segments += 1
         return latents
 
     def generate_keyframes(self, segment: Segment, conditions: Conditions) -> np.ndarray:
@@ -79,7 +119,7 @@ class Diffusion:
         return self._sample(
             "generator",
             conditions,
-            noise=standard_noise(condition.shape, self._rng),
+            draw_noise=partial(standard_noise, condition.shape, self._rng),
             condition=condition,
             known=known,
             keyframes=keyframes,
@@ -100,7 +140,7 @@ class Diffusion:
         return self._sample(
             "interpolator",
             conditions,
-            noise=self._noise_of(segment, condition.shape),
+            draw_noise=partial(self._noise_of, segment, condition.shape),
             condition=condition,
             known=known,
             fps=np.array(size.fps),
@@ -122,15 +162,16 @@ class Diffusion:
         unet: str,
         conditions: Conditions,
         *,
-        noise: np.ndarray,
+        draw_noise: Callable[[], np.ndarray],
         condition: np.ndarray,
         known: Known | None,
         keyframes: np.ndarray | None = None,
         **inputs: np.ndarray,
     ) -> np.ndarray:
-        """Denoise `noise` (1, C, F, h, w) with the stage `unet`.
+        """Latents (1, C, F, h, w) that the stage `unet` makes of noise, from where it is.
 
         Args:
+            draw_noise: gives what it begins with.
             condition: latents beside the noisy ones, of the same shape.
             keyframes: (F,) frames of the call, None for all.
             inputs: what else the network takes, without the batch axis.
@@ -145,6 +186,7 @@ class Diffusion:
         timesteps = trailing_timesteps(sampling.steps, sampling.spacing)
         make_schedule = SOLVERS[sampling.solver]
         schedule = make_schedule(timesteps, sampling.eta, bundle.conditioning.dynamic_rescale)
+        walk = self._walk or Walk.begin(draw_noise())
         with self.stages.open(unet) as stage:
             velocity = guided_velocity(
                 stage,
@@ -155,4 +197,11 @@ class Diffusion:
                 audio=audio,
                 **inputs,
             )
-            return denoise(velocity, noise, stage.steps(schedule), self._rng, known)
+            steps = stage.steps(schedule, walk.num_done)
+            latents = denoise(velocity, walk, steps, self._rng, known, self._keep_walk)
+        self._walk = None
+        return latents
+
+    def _keep_walk(self, walk: Walk) -> None:
+        self._walk = walk
+        self._keep(self.state())

@@ -1,5 +1,6 @@
 """Noise, all of it from seeded generators outside the networks."""
 
+import json
 from numbers import Integral
 
 import numpy as np
@@ -20,12 +21,24 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def seeded(seed: int, window: int = 0) -> np.random.Generator:
-    """The generator that the noise of a window comes from, in the order in which it is needed.
+def seeded(seed: int, segment: int = 0) -> np.random.Generator:
+    """The generator that the noise of a segment comes from, in the order in which it is needed.
 
-    Each window has its own, so that none has to be drawn to come to the next.
+    Each segment has its own, so that none has to be drawn to come to the next.
     """
-    return np.random.Generator(np.random.PCG64([seed, window] if window else seed))
+    return np.random.Generator(np.random.PCG64([seed, segment] if segment else seed))
+
+
+def pack_generator(rng: np.random.Generator) -> np.ndarray:
+    """The state of a generator that `seeded` gave, as bytes: (n,) uint8."""
+    return np.frombuffer(json.dumps(rng.bit_generator.state).encode(), np.uint8)
+
+
+def unpack_generator(packed: np.ndarray) -> np.random.Generator:
+    """A generator that goes on where the one that was packed stood."""
+    rng = seeded(0)
+    rng.bit_generator.state = json.loads(packed.tobytes())
+    return rng
 
 
 def standard_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

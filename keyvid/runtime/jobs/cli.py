@@ -104,9 +104,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     default=0,
     help="Of --ray  [default: one for each GPU, or as many as the CPUs have --threads]",
 )
-@click.option(
-    "--resume", is_flag=True, help="Go on with a long clip that was interrupted; --jobs does"
-)
+@click.option("--resume", is_flag=True, help="Go on with a clip that was interrupted; --jobs does")
 @_choices
 @click.option(
     "--max-memory",

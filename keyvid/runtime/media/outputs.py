@@ -1,6 +1,7 @@
 """Result files: checked before the work starts, written whole or not at all."""
 
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,12 +10,13 @@ from pathlib import Path
 
 from keyvid.containers import CONTAINERS
 from keyvid.errors import MediaError
-from keyvid.file_safety import temporary_file, temporary_folder, write_whole
+from keyvid.file_safety import NO_ROOM, temporary_file, temporary_folder, write_whole
 from keyvid.runtime.media.sources import STANDARD_STREAM, is_possible_name, shown
+from keyvid.sizes import format_size
 
 FOLDER = "folder"
 
-_PROBE_BYTES = 4 << 20  # more than a clip, a report or a plot of the published size takes
+_PROBE_BYTES = 1 << 16  # less than most clips: an interrupted one goes on when there is room
 
 
 def clip_kind(path: str | os.PathLike[str]) -> str:
@@ -91,7 +93,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         MediaError: as `write_atomic`.
     """
     with _blaming(path), temporary_file(path.parent) as (_, temporary):
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise _no_room(error, temporary) from error
+            raise
         temporary.replace(path)
 
 
@@ -139,6 +146,13 @@ def _check_replaceable(path: Path, suffix: str) -> None:
 def _probe(path: Path) -> None:
     with _blaming(path), temporary_file(path.parent) as (file, _):
         file.write(bytes(_PROBE_BYTES))
+
+
+def _no_room(error: OSError, unfinished: Path) -> OSError:
+    """The same with how much there was of a file, and how much room there is."""
+    written = format_size(unfinished.stat().st_size)
+    free = format_size(shutil.disk_usage(unfinished.parent).free)
+    return OSError(error.errno, f"takes more than {written}, {free} are free; make room")
 
 
 @contextmanager

@@ -100,11 +100,11 @@ class OpenStage:
         )
         return batch
 
-    def steps(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """`rows`, each one reported as a step of this stage when it is done."""
-        self._step, self._num_steps = 0, len(rows)
+    def steps(self, rows: Sequence[Row], num_done: int = 0) -> Iterator[Row]:
+        """The rows that are left, each one reported as a step of this stage when it is done."""
+        self._step, self._num_steps = num_done, len(rows)
         self._report()
-        for row in rows:
+        for row in rows[num_done:]:
             yield row
             self._step += 1
             self._report()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keyvid.runtime.diffusion.denoise import Known, denoise
+from keyvid.runtime.diffusion.denoise import Known, Walk, denoise
 from keyvid.runtime.diffusion.guidance import branch_weights, combine
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.schedule import (
@@ -45,7 +45,9 @@ def test_released_trajectory(steps, eta, parity, fill, relative_error):
         return combine(np.concatenate(velocities).astype(np.float32), weights, rescale=0.7)
 
     start = fill.tensor("ddim:x_T", SHAPE)
-    got = denoise(velocity, start, ddim(trailing_timesteps(steps), eta, 0.7), StoredNoise(fill))
+    got = denoise(
+        velocity, Walk.begin(start), ddim(trailing_timesteps(steps), eta, 0.7), StoredNoise(fill)
+    )
     assert got.dtype == np.float32
     # Guidance scales of 7.5 amplify the rounding of float32 from step to step.
     assert relative_error(got, parity(f"ddim_{steps}_eta{eta}")["output"]) < 5e-5
@@ -64,8 +66,8 @@ def test_known_frames_are_as_noisy_as_the_others_and_come_out_as_they_were(solve
 
     timesteps = trailing_timesteps(5)
     schedule = SOLVERS[solver](timesteps, 1.0, 0.7)
-    got = denoise(velocity, start, schedule, seeded(1), known)
-    free = denoise(lambda latent, _: np.tanh(latent), start, schedule, seeded(1))
+    got = denoise(velocity, Walk.begin(start), schedule, seeded(1), known)
+    free = denoise(lambda latent, _: np.tanh(latent), Walk.begin(start), schedule, seeded(1))
     assert np.array_equal(got[:, :, known.frames], known.latents)
     assert np.array_equal(got[:, :, 1], free[:, :, 1]), "the network here mixes no frames"
     assert np.array_equal(start, given)

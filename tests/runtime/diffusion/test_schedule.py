@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from keyvid.runtime.diffusion.denoise import denoise
+from keyvid.runtime.diffusion.denoise import Walk, denoise
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.schedule import (
     SOLVERS,
@@ -80,7 +80,7 @@ def test_ddim_is_the_textbook_loop():
         latent = np.sqrt(b) * clean + np.sqrt(1 - b - sigma**2) * noise + sigma * fresh
     rng = seeded(0)
     rng.standard_normal((2, 3), np.float32)
-    got = denoise(velocity, start, ddim(np.array(timesteps), eta, FLOOR), rng)
+    got = denoise(velocity, Walk.begin(start), ddim(np.array(timesteps), eta, FLOOR), rng)
     assert np.abs(got - latent).max() < 1e-5  # float32 against float64 over 13 steps
 
 
@@ -112,7 +112,9 @@ def test_dpm_solver_is_the_textbook_loop(steps):
             used = (1 + 1 / (2 * r)) * data - data_before / (2 * r)
         latent = sigma_after / sigma * latent - alpha_after * (math.exp(-h) - 1) * used
         history.append((log_snr, data))
-    got = denoise(velocity, start, dpm_solver(np.array(timesteps), 1.0, FLOOR), seeded(1))
+    got = denoise(
+        velocity, Walk.begin(start), dpm_solver(np.array(timesteps), 1.0, FLOOR), seeded(1)
+    )
     assert np.abs(got - latent).max() < 1e-5  # float32 against float64
 
 
@@ -128,7 +130,9 @@ def test_solvers_agree_where_the_answer_is_known(solver):
         return (signal * latent - target) / sigma if sigma else -target
 
     start = seeded(3).standard_normal((1, 4), np.float32)
-    got = denoise(exact, start, SOLVERS[solver](trailing_timesteps(50), 0.0, FLOOR), seeded(4))
+    got = denoise(
+        exact, Walk.begin(start), SOLVERS[solver](trailing_timesteps(50), 0.0, FLOOR), seeded(4)
+    )
     # Left over: noise of timestep 0 (3 %); ddim also keeps the rescale of its last step (1.4 %).
     assert np.abs(got - mean).max() < 0.12
 
@@ -137,7 +141,9 @@ def test_only_rows_with_noise_draw_noise():
     start = np.zeros((1, 2), np.float32)
     for solver, eta, draws in (("ddim", 1.0, 4), ("ddim", 0.0, 0), ("dpm", 1.0, 0)):
         rng, count = seeded(0), seeded(0)
-        denoise(velocity, start, SOLVERS[solver](trailing_timesteps(4), eta, FLOOR), rng)
+        denoise(
+            velocity, Walk.begin(start), SOLVERS[solver](trailing_timesteps(4), eta, FLOOR), rng
+        )
         for _ in range(draws):
             count.standard_normal((1, 2), np.float32)
         assert rng.bit_generator.state == count.bit_generator.state

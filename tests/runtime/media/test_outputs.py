@@ -1,6 +1,7 @@
 """Result files are checked early and written whole or not at all."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ import resource, sys
 from pathlib import Path
 from keyvid.errors import MediaError
 from keyvid.runtime.media.outputs import check_clip_output, check_output, write_atomic
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     {call}
 except MediaError as error:
@@ -49,7 +50,7 @@ except MediaError as error:
 def test_failed_write_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     (tmp_path / "a.mp4").write_bytes(b"old")
     done = subprocess.run(
-        [sys.executable, "-c", FULL.format(call=call)],
+        [sys.executable, "-c", FULL.format(call=call, limit=50_000)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -60,6 +61,33 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"old"
+
+
+CLIP = """
+import numpy as np
+from keyvid.runtime.media.sound import Sound
+from keyvid.runtime.media.video import write_video
+noise = np.random.default_rng(0).integers(0, 255, (24, 64, 64, 3), np.uint8)
+write_video("a.mp4", noise, 24, Sound(np.zeros((16_000, 1), np.float32), 16_000))
+"""
+
+
+def test_a_disk_that_is_full_at_the_end(tmp_path: Path) -> None:
+    """The clip did not fit: the line says how much there was of it, and how much room there is."""
+    call = CLIP.strip().replace("\n", "\n    ")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL.format(call=call, limit=100_000)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.fullmatch(
+        r"a.mp4: cannot be written: takes more than [\d.]+ kB, [\d.]+ [MGT]B are free; make room; "
+        "choose another folder",
+        done.stderr.strip(),
+    )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,57 @@
+"""The localizer: how much the sound wants to move in each frame, told by the caller or heard."""
+
+import math
+
+import numpy as np
+
+from keyvid.bundle.manifest import Bundle
+from keyvid.engines.engine import AUTO, EngineChoice, choose_engine
+from keyvid.runtime.encoding import score_motion
+from keyvid.runtime.motion import at_other_rate
+from keyvid.runtime.networks.budget import Budget
+from keyvid.runtime.networks.stages import OpenGraphs, StageRunner
+from keyvid.runtime.request import Prepared
+
+_PACKAGED = "tiny"
+
+
+class Localizer:
+    """Gives the motion of a clip's frames; keeps the packaged model's localizer open once used.
+
+    Args:
+        engine: what the bundle at hand is run with.
+        threads: see `OpenGraphs`.
+    """
+
+    def __init__(self, engine: EngineChoice, threads: int | None) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._packaged: OpenGraphs | None = None
+
+    def motion(self, stages: StageRunner, prepared: Prepared, num_frames: int) -> np.ndarray:
+        """(num_frames,) float32 motion of the frames of all segments of a clip."""
+        told = prepared.motion
+        if told is not None:
+            return np.pad(told, (0, num_frames - len(told)), mode="edge")
+        if not prepared.packaged_localizer:
+            return score_motion(stages, prepared.inputs.mono, num_frames)
+        packaged = self._packaged_stages(stages)
+        own, wanted = packaged.bundle.dimensions, stages.bundle.dimensions
+        count = max(math.ceil(num_frames / wanted.fps * own.fps), own.frames)
+        motion = score_motion(packaged, prepared.inputs.mono, count)
+        return at_other_rate(motion, own.fps, num_frames, wanted.fps)
+
+    def close(self) -> None:
+        """Free the packaged model's localizer."""
+        if self._packaged:
+            self._packaged.close()
+
+    def _packaged_stages(self, stages: StageRunner) -> StageRunner:
+        if self._packaged is None:
+            bundle = Bundle.load(_PACKAGED)
+            is_on_cpu = self._engine.spec.device == "cpu"
+            engine = choose_engine(self._engine.name if is_on_cpu else AUTO, bundle)
+            budget = Budget(bundle, engine.spec)
+            self._packaged = OpenGraphs(bundle, engine.spec, self._threads, budget)
+        graphs = {"localizer": self._packaged.bundle.graph("localizer")}
+        return StageRunner(self._packaged, graphs, stages.progress, stages.seconds)
