@@ -2,7 +2,8 @@
 
 `python -m tests.mutants keyvid/runtime/diffusion/noise.py` takes ten of the possible changes by
 chance. Each is made in a copy of the repository. The tests that mirror the module run first, those
-of its room only if they pass. What survives is a gap in the tests, or changes nothing.
+of its room only if they pass. What survives is a gap in the tests, or changes nothing: -2 is as
+good as -1 for the size that `reshape` finds out.
 """
 
 import ast
@@ -29,11 +30,14 @@ ENDLESS = 10  # times what the tests take with nothing changed
 
 
 def mirrored_tests(module: Path) -> list[Path]:
-    """The file of tests that mirrors a module, if there is one, then the folder of its room."""
+    """The tests that mirror a module, in its room and in `tests/parity`, then all of its room."""
     room = Path("tests", *module.parts[module.parts[0] == "keyvid" : -1])
     room = next(folder for folder in (room, *room.parents) if (ROOT / folder).is_dir())
-    file = room / f"test_{module.stem}.py"
-    return [file, room] if (ROOT / file).exists() else [room]
+    name = f"test_{module.stem}.py"
+    files = [
+        path for path in (room / name, Path("tests", "parity", name)) if (ROOT / path).exists()
+    ]
+    return [*files, room]
 
 
 def import_what_tests_need(tests: Sequence[Path]) -> None:

@@ -45,6 +45,7 @@ def test_each_window_has_noise_of_its_own():
     first, second = (seeded(5, window).standard_normal(4) for window in (0, 1))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, np.random.Generator(np.random.PCG64(5)).standard_normal(4))
+    assert np.array_equal(first, seeded(5).standard_normal(4))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, "1"])
