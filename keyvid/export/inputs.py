@@ -200,7 +200,8 @@ class _Listings:
         found = f"{published.repository}, which has {list_checkpoints(files)}"
         if wanted:
             return f"{wanted} is no file here, and none in {found}; give {option_for(name)} or NAME"
-        return f"no {published.file} in {found}; give {option_for(name)}, or NAME if it is one of these"
+        give = f"give {option_for(name)}, or NAME if it is one of these"
+        return f"no {published.file} in {found}; {give}"
 
     def _list(self, published: Published) -> list[HubFile]:
         repository = published.repository

@@ -18,7 +18,7 @@ class Published:
     """A published file.
 
     Attributes:
-        file: its name, in whatever folder.
+        file: its name, in whatever folder; or the last part of its path.
         repository: on the Hub.
         revision: a commit, or a branch where none is known.
     """

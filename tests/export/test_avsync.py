@@ -1,5 +1,6 @@
 """The judge from its released folder to a bundle, and what each engine makes of the fixture."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +12,28 @@ from keyvid.engines.engine import open_engine
 from keyvid.errors import BundleError
 from keyvid.export.build import build_bundle
 from keyvid.export.cli import main
+from keyvid.export.released import REPOSITORY, REVISION
 from keyvid.export.source import Source
 from keyvid.export.stages import AVSYNC_STAGES, Variant
 from keyvid.export.verify import read_nodes
 from keyvid.score.relsync import relsync
 from keyvid.score.relsync_judge import Judge
-from keyvid_ref.checkpoint import find_avsync
+from keyvid_ref.checkpoint import AVSYNC_FOLDERS, find_avsync
 from keyvid_ref.presets import AVSYNC
 from tests.avsync import write_release
+from tests.export.stand_in_hub import Repository
 
 ENGINES = ("onnxruntime", "openvino")
 SMALL = replace(AVSYNC, height=64, width=64)  # as the fixture's frames
+
+
+@contextmanager
+def one_graph_each():
+    """Stages of three clips a call only: tracing is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stage in AVSYNC_STAGES.items():
+            patch.setitem(AVSYNC_STAGES, name, replace(stage, variants=(Variant(3),)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +48,7 @@ def bundles(release, tmp_path_factory):
     folder, source = tmp_path_factory.mktemp("judges"), Source.released(SMALL, find_avsync(release))
     reports = build_bundle(source, folder / "fp32", tuple(AVSYNC_STAGES))
     assert all(report.spec.error < 1e-5 for report in reports)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, stage in AVSYNC_STAGES.items():  # one graph tells of half precision
-            patch.setitem(AVSYNC_STAGES, name, replace(stage, variants=(Variant(3),)))
+    with one_graph_each():  # tells of half precision
         build_bundle(source, folder / "fp16", tuple(AVSYNC_STAGES), precision="fp16", verify=False)
     return {precision: Bundle.load(folder / precision) for precision in ("fp32", "fp16")}
 
@@ -123,6 +133,34 @@ def test_the_command_takes_the_released_folder(release, tmp_path, capsys):
     args = ["--preset", "avsync", "--stage", "avsync_head", "--avsync", str(release)]
     assert main([*args, "--no-verify", "--out", str(out)]) == 0
     assert list(Bundle.load(out).stages) == ["avsync_head"]
+
+
+def test_one_command_fetches_the_judge_from_the_hub(
+    hub, release, bundles, tmp_path, capsys, monkeypatch
+):
+    """From among the rest that is published, wherever its folder lies."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2**20)
+    monkeypatch.setattr("keyvid_ref.presets.AVSYNC", SMALL)
+    files = {
+        f"avsync/vggss_sync_contrast_12/some/{path.relative_to(release)}": path.read_bytes()
+        for path in find_avsync(release).values()
+    }
+    files["KeyVID/keyframe_generation/generator_checkpoint.ckpt"] = b"not asked for"
+    hub.repositories[REPOSITORY] = Repository({REVISION: files}, main=REVISION)
+    out = tmp_path / "avsync"
+    with one_graph_each():
+        code = main(["--preset", "avsync", "--from-hub", "--no-verify", "--out", str(out)])
+    error = capsys.readouterr().err
+    assert code == 0, error
+    assert "licences: that of the judge's weights is not known" in error
+    bundle = Bundle.load(out)
+    for name, source in (bundle.sources or {}).items():
+        assert (source.repository, source.revision) == (REPOSITORY, REVISION)
+        assert f"/{AVSYNC_FOLDERS[name]}/" in (source.path or "")
+        weights = f"{name}.safetensors"
+        assert bundle.files[weights] == bundles["fp32"].files[weights]
+    assert bundle.licences == dict.fromkeys(AVSYNC_STAGES, "not known")
+    assert len(hub.downloads()) == len(AVSYNC_FOLDERS)
 
 
 @pytest.mark.parametrize(
