@@ -13,7 +13,7 @@ from torch import Tensor
 
 from keyvid_ref.audio_encoder import resize_position_table
 from keyvid_ref.presets import Preset
-from keyvid_ref.weights import check_layout, outline_network
+from keyvid_ref.weights import AVSYNC_NETWORKS, check_layout, outline_network, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,28 @@ _PARTS = {
     "vae": (Part("generator", "first_stage_model."),),
     "generator": (Part("generator", "model.diffusion_model."),),
     "interpolator": (Part("interpolator", "model.diffusion_model."),),
+    **{network: (Part(network, ""),) for network in AVSYNC_NETWORKS},
 }
+# Network -> its folder in the release of the judge, and the files that may lie there.
+AVSYNC_FOLDERS = {
+    "avsync_audio": "audio_encoder",
+    "avsync_video": "video_encoder",
+    "avsync_head": "head",
+}
+AVSYNC_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 # ImageBind's other senses, and what OpenCLIP needs for its contrastive loss and its mask.
 _UNUSED = re.compile(r"modality_\w+\.(?!audio\.)|^(logit_scale|attn_mask)$")
 _POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
 _STORED_GRID = (12, 19)  # frequency and time patches of ImageBind's own position table
+
+
+def find_avsync(folder: Path) -> dict[str, Path]:
+    """The checkpoints of the judge in its released folder, as for `read_checkpoints`."""
+    found = {}
+    for network, name in AVSYNC_FOLDERS.items():
+        paths = [folder / name / file for file in AVSYNC_FILES]
+        found[network] = next((path for path in paths if path.is_file()), paths[-1])
+    return found
 
 
 def checkpoints_of(network: str, checkpoints: Collection[str]) -> set[str]:
@@ -61,7 +78,8 @@ def read_checkpoints(
     """Weights of a network under its own names, mapped from the files.
 
     Args:
-        checkpoints: the released files by "generator", "interpolator", "imagebind", "localizer".
+        checkpoints: the released files by "generator", "interpolator", "imagebind", "localizer",
+            or for a network of the judge by its name.
     Raises:
         ValueError: a file cannot be read, or does not hold the network of this preset.
     """
@@ -115,6 +133,8 @@ def _parts(network: str, checkpoints: Collection[str]) -> tuple[Part, ...]:
 
 def _load(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint; its pickle may name tensors and plain containers only."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
     try:
         content: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except UnpicklingError as error:

@@ -21,6 +21,8 @@ class Preset:
     latent is a sample of the posterior (release) or its mean. `qualities` says what
     `Settings(quality=...)` changes of `sampling`. Weights that were trained on little know the
     words `prompts` alone, and pictures that their autoencoder keeps at `picture_psnr_db`.
+    A preset with `judges` holds the networks of a judge in place of those that make clips; of the
+    sizes it has height, width, frames and fps, and `AudioEncoderConfig`'s of the mel spectrogram.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Preset:
     qualities: Mapping[Quality, Changes] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
     picture_psnr_db: float = 0.0
+    judges: bool = False
 
     def unet_config(self, stage: str) -> UNetConfig:
         """Configuration of the U-Net of `stage`: only the generator embeds the frame index."""
@@ -137,3 +140,6 @@ PRESETS = {
         ),
     )
 }
+
+# The published judge behind RelSync, see `keyvid_ref.avsync`.
+AVSYNC = Preset(name="avsync", height=224, width=224, frames=12, fps=6, keyframe_fps=6, judges=True)

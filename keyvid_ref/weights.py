@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from keyvid_ref.audio_encoder import AudioEncoder
+from keyvid_ref.avsync import AVSyncAudio, AVSyncHead, AVSyncVideo
 from keyvid_ref.clip import ClipText, ClipVision
 from keyvid_ref.localizer import Localizer
 from keyvid_ref.presets import Preset
@@ -34,8 +35,12 @@ _BUILDERS: dict[str, Callable[[Preset], nn.Module]] = {
     "vae": lambda preset: VAE(preset.vae),
     "generator": lambda preset: UNet(preset.unet_config("generator")),
     "interpolator": lambda preset: UNet(preset.unet_config("interpolator")),
+    "avsync_audio": lambda _: AVSyncAudio(),
+    "avsync_video": lambda _: AVSyncVideo(),
+    "avsync_head": lambda _: AVSyncHead(),
 }
-NETWORKS = tuple(_BUILDERS)
+AVSYNC_NETWORKS = ("avsync_audio", "avsync_video", "avsync_head")
+NETWORKS = tuple(name for name in _BUILDERS if name not in AVSYNC_NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,10 @@ def load_network(path: Path, preset: Preset) -> nn.Module:
         ValueError: as for `read_weights`.
     """
     module = outline_network(preset, path.stem)
-    weights = {key: value.float() for key, value in read_weights(path, preset).items()}
+    weights = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in read_weights(path, preset).items()
+    }
     module.load_state_dict(weights, assign=True)
     return module
 
@@ -124,19 +132,31 @@ def read_weights(path: Path, preset: Preset) -> dict[str, Tensor]:
     Raises:
         ValueError: it is damaged, or its keys or shapes are not those of the preset.
     """
-    try:
-        weights: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: cannot load the weights: {error}") from error
+    weights = read_tensors(path)
     check_layout(path, weights, outline_network(preset, path.stem).state_dict(), preset)
     return weights
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds, mapped.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot load the weights: {error}") from error
+    return tensors
 
 
 def random_weights(preset: Preset, name: str, seed: int) -> dict[str, Tensor]:
     """float32 weights of a network, none of them zero, so that no path is silent."""
     generator = torch.Generator().manual_seed(crc32(f"{name} {seed}".encode()))
     module = outline_network(preset, name)
-    weights = {key: torch.zeros(value.shape) for key, value in module.named_buffers()}
+    weights = {key: torch.zeros_like(value, device="cpu") for key, value in module.named_buffers()}
+    for key in [key for key in weights if key.endswith("running_var")]:
+        weights[key] += 1
     for key, value in module.named_parameters():
         weights[key] = _random_parameter(key, value.shape, generator)
     return weights

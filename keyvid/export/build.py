@@ -18,9 +18,9 @@ from keyvid.export.cuda_check import find_cpu_nodes
 from keyvid.export.graph import export_graph, half_precision
 from keyvid.export.manifest import describe_bundle, describe_graph, makers
 from keyvid.export.ranges import Ranges, stage_ranges
-from keyvid.export.scene import Scene
+from keyvid.export.scene import JudgedScene, Scene
 from keyvid.export.source import Source, parts
-from keyvid.export.stages import STAGES, Stage, Variant
+from keyvid.export.stages import STAGES, Stage, Variant, stages_of
 from keyvid.export.target import (
     Kept,
     Unfinished,
@@ -36,7 +36,7 @@ from keyvid_ref.weights import load_network, outline_network
 
 # Larger pictures are verified at this size, by graphs made for it, and on random inputs only.
 _VERIFIED_HEIGHT, _VERIFIED_WIDTH = 64, 128
-_SMALL_PIXELS = 128 * 192
+_SMALL_PIXELS = 224 * 224
 
 
 class ExportError(KeyvidError):
@@ -69,7 +69,7 @@ def build_bundle(
 
     Args:
         out: a bundle, or a folder that is empty or not there.
-        stages: names in `STAGES`.
+        stages: names in `stages_of` the preset.
         precision: "fp32" or "fp16", what the graphs compute in.
         families: forms to write besides the plain one, each for a family of engines.
         drop_downloads: fetch each download when it is needed, and remove it once the stages that
@@ -108,7 +108,7 @@ def build_bundle(
             reports.append(StageReport(name, size, perf_counter() - start, spec))
         kept.put_into(made.folder)
         specs = kept.stages | made.stages
-        specs = {name: specs[name] for name in STAGES if name in specs}
+        specs = {name: specs[name] for name in stages_of(source.preset) if name in specs}
         sources = kept.sources | source.describe(stages)
         licences = kept.licences | source.licences(stages)
         bundle = describe_bundle(source, out, specs, kept.files | made.files, sources, licences)
@@ -145,14 +145,17 @@ def _verified_preset(preset: Preset) -> Preset:
     return replace(preset, height=height, width=width)
 
 
-def _open_scene(source: Source) -> Scene | None:
+def _open_scene(source: Source) -> Scene | JudgedScene | None:
     """Real inputs for a preset whose networks fit in memory together, where all are there."""
     if _verified_preset(source.preset) != source.preset:
         return None
-    if not source.needed(STAGES).keys() <= source.origin.inputs.keys():
+    if not source.needed(stages_of(source.preset)).keys() <= source.origin.inputs.keys():
         return None
-    networks, tokenizer = source.load()
-    return Scene(networks, source.preset, tokenizer)
+    if source.preset.judges:
+        networks = source.load_judge()
+        return JudgedScene(networks["avsync_audio"], networks["avsync_video"], source.preset)
+    clip_networks, tokenizer = source.load()
+    return Scene(clip_networks, source.preset, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class _Exporter:
     precision: Precision
     forms: tuple[Form, ...]
     verify: bool
-    scene: Scene | None
+    scene: Scene | JudgedScene | None
 
     def write_weights(self, name: str, folder: Path, kept: Kept) -> None:
         """Write what the graphs of a stage need beside them, unless it is there."""
@@ -174,7 +177,8 @@ class _Exporter:
 
     def export(self, name: str, folder: Path, progress: Callable[[str], None]) -> StageSpec:
         """Write the graphs of a stage into `folder`, which holds its weights."""
-        stage, preset = STAGES[name], self.source.preset
+        preset = self.source.preset
+        stage = stages_of(preset)[name]
         weights = folder / f"{stage.weights}.safetensors"
         ranges = self._ranges(stage, weights)
         graphs, errors = [], []
@@ -318,7 +322,7 @@ def _check_operators(path: Path, form: Form, precision: Precision) -> None:
 
 @torch.no_grad()
 def _real_sample(
-    stage: Stage, scene: Scene, variant: Variant, names: list[str]
+    stage: Stage, scene: Scene | JudgedScene, variant: Variant, names: list[str]
 ) -> dict[str, Tensor]:
     values = stage.real_inputs(scene, variant)
     return {name: value.contiguous() for name, value in zip(names, values, strict=True)}

@@ -38,6 +38,7 @@ _RELEASED = {
     "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
     "localizer": "Released checkpoint of the localizer",
     "tokenizer": "tokenizer.json of CLIP",
+    "avsync": "Released folder of the judge, with audio_encoder, video_encoder and head",
 }
 
 
@@ -123,19 +124,24 @@ def _export(
         from keyvid.export.build import build_bundle
         from keyvid.export.inputs import open_inputs
         from keyvid.export.released import REVISION
-        from keyvid.export.stages import STAGES
-        from keyvid_ref.presets import PRESETS
+        from keyvid.export.stages import stages_of
+        from keyvid_ref.checkpoint import find_avsync
+        from keyvid_ref.presets import AVSYNC, PRESETS
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{error.name} is not installed; run pip install 'keyvid[export]'"
         ) from error
     for name in ("torch.onnx", "onnxscript"):  # of torchvision, of splits that stay
         logging.getLogger(name).setLevel(logging.ERROR)
-    _check_names("stage", stages, STAGES)
-    _check_names("preset", [preset], PRESETS)
-    chosen = [name for name in STAGES if name in stages]
+    presets = {**PRESETS, AVSYNC.name: AVSYNC}
+    _check_names("preset", [preset], presets)
+    valid = stages_of(presets[preset])
+    _check_names("stage", stages, valid)
+    chosen = [name for name in valid if name in stages]
     out = out or Path(f"{preset}-bundle")
     given = {name: path for name, path in released.items() if path}
+    if folder := given.pop("avsync", None):
+        given |= find_avsync(folder)
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
@@ -152,7 +158,7 @@ def _export(
         )
 
     wanted = (revision or REVISION) if from_hub else None
-    inputs = open_inputs(PRESETS[preset], chosen, weights, random_weights, given, wanted)
+    inputs = open_inputs(presets[preset], chosen, weights, random_weights, given, wanted)
     reports = build_bundle(
         inputs.source,
         out,

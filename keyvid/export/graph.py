@@ -126,12 +126,27 @@ def _simplify(model: ir.Model, weights: Collection[str]) -> None:
         return None if names.isdisjoint(weights) else False
 
     optimizer.fold_constants(model, onnx_shape_inference=True, should_fold=should_fold)
+    _drop_zero_biases(model.graph)
     ir.passes.Sequential(
         passes.IdentityEliminationPass(),
         passes.CommonSubexpressionEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.ClearMetadataAndDocStringPass(),
     )(model)
+
+
+def _drop_zero_biases(graph: ir.Graph) -> None:
+    """Let a convolution without a bias have none.
+
+    The exporter gives it zeros; onnxscript 0.7.2 gives one over three axes as many for each of
+    two axes, which no engine takes.
+    """
+    for node in graph:
+        if node.op_type != "Conv" or len(node.inputs) < 3 or node.inputs[2] is None:
+            continue
+        bias = ir.convenience.get_const_tensor(node.inputs[2])
+        if bias is not None and not bias.numpy().any():
+            node.resize_inputs(2)
 
 
 def _view_stored(graph: ir.Graph, stored: dict[str, ir.ExternalTensor]) -> None:

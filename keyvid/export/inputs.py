@@ -9,6 +9,7 @@ from keyvid.bundle.specs import Precision
 from keyvid.errors import SettingsError
 from keyvid.export.hub import HubFile, default_folder, list_files
 from keyvid.export.released import (
+    AVSYNC_LICENCE_NOTE,
     LICENCE_NOTE,
     PINNED,
     PUBLISHED,
@@ -19,8 +20,8 @@ from keyvid.export.released import (
     other_interpolators,
 )
 from keyvid.export.room import plan_room, unread_files
-from keyvid.export.source import Source, parts
-from keyvid.export.stages import STAGES
+from keyvid.export.source import Source, option_for, parts
+from keyvid.export.stages import stages_of
 from keyvid.sizes import format_size
 from keyvid_ref.presets import Preset
 
@@ -64,7 +65,7 @@ class Inputs:
         """
         source = self.source
         if source.origin.licences:
-            say(LICENCE_NOTE)
+            say(AVSYNC_LICENCE_NOTE if source.preset.judges else LICENCE_NOTE)
         for note in self.notes:
             say(note)
         if not source.origin.downloads:
@@ -121,15 +122,16 @@ def open_inputs(
         raise SettingsError(f"{' and '.join(named)} exclude each other; choose one of them")
     if revision is not None:
         return _open_from_hub(preset, released, stages, revision)
-    chosen = tuple(stages or STAGES)
+    chosen = tuple(stages or stages_of(preset))
     if seed is not None:
         return Inputs(Source.random(preset, seed), chosen)
     if released:
         return Inputs(Source.released(preset, released), chosen)
     if weights is None and preset.name not in PACKAGED:
+        option = option_for("avsync_audio" if preset.judges else "generator")
         raise SettingsError(
             f"preset {preset.name} has no packaged weights; give --from-hub, released files such "
-            "as --generator FILE, --weights FOLDER or --random-weights SEED"
+            f"as {option}, --weights FOLDER or --random-weights SEED"
         )
     return Inputs(Source.open(preset, weights or preset.name), chosen)
 
@@ -144,7 +146,7 @@ def _open_from_hub(
         BundleError: the Hub cannot be asked.
     """
     here = {name: path for name, path in given.items() if path.exists() or name not in PUBLISHED}
-    wanted = tuple(stages or STAGES)
+    wanted = tuple(stages or stages_of(preset))
     hub = _Listings(revision)
     downloads: dict[str, HubFile] = {}
     lacking: dict[str, str] = {}
@@ -192,13 +194,14 @@ class _Listings:
     def describe_lack(self, name: str, wanted: Path | None) -> str:
         """That there is no such file, and what to do."""
         if name not in PUBLISHED:
-            return f"needs --{name} FILE, which is not among the files known on the Hub"
+            return f"needs {option_for(name)}, which is not among the files known on the Hub"
         published = PUBLISHED[name]
         files = self._list(published)
         found = f"{published.repository}, which has {list_checkpoints(files)}"
         if wanted:
-            return f"{wanted} is no file here, and none in {found}; give --{name} FILE or NAME"
-        return f"no {published.file} in {found}; give --{name} FILE, or NAME if it is one of these"
+            return f"{wanted} is no file here, and none in {found}; give {option_for(name)} or NAME"
+        give = f"give {option_for(name)}, or NAME if it is one of these"
+        return f"no {published.file} in {found}; {give}"
 
     def _list(self, published: Published) -> list[HubFile]:
         repository = published.repository

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from keyvid.bundle.specs import HalfPrecision
 from keyvid.export.rounding import rounding_error
-from keyvid.export.scene import TIMESTEPS, Scene
+from keyvid.export.scene import TIMESTEPS, JudgedScene, Scene
 from keyvid.export.stages import Stage
 
 # float16 ends at 65504. Three bits of room are for inputs that were not measured.
@@ -74,7 +74,7 @@ class Ranges:
 
 
 @torch.no_grad()
-def stage_ranges(stage: Stage, module: nn.Module, scene: Scene) -> Ranges:
+def stage_ranges(stage: Stage, module: nn.Module, scene: Scene | JudgedScene) -> Ranges:
     """The ranges of a stage on real inputs: all guidance branches, temporal modes and noises."""
     most = stage.variants[0].branches
     timesteps = TIMESTEPS if most else TIMESTEPS[:1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from keyvid.errors import SettingsError
 from keyvid.export.hub import HubFile
+from keyvid_ref.checkpoint import AVSYNC_FILES, AVSYNC_FOLDERS
 
 REPOSITORY = "RyanWW/KeyVID"
 REVISION = "d31d787013efaacc722d25f330ec8acb0df5f14c"
@@ -17,7 +18,7 @@ class Published:
     """A published file.
 
     Attributes:
-        file: its name, in whatever folder.
+        file: its name, in whatever folder; or the last part of its path.
         repository: on the Hub.
         revision: a commit, or a branch where none is known.
     """
@@ -34,6 +35,10 @@ PUBLISHED: Mapping[str, Published] = {
     # The name that the release's training script saves it under.
     "localizer": Published("best_model_version1_with_skip.pth"),
     "tokenizer": Published("tokenizer.json", _CLIP, "main"),
+    **{
+        network: Published(f"{folder}/{AVSYNC_FILES[-1]}")
+        for network, folder in AVSYNC_FOLDERS.items()
+    },
 }
 # Size and beginning of the sha256 of the files of which they are known.
 PINNED = {"epoch=1119-step=17920.ckpt": (15_542_982_125, "c917b0a7")}
@@ -57,6 +62,10 @@ LICENCE_NOTE = (
     "licences: KeyVID is Apache-2.0, but the checkpoints of generator and localizer carry "
     "ImageBind's weights, CC-BY-NC-4.0, and the U-Nets began as DynamiCrafter's, research only: "
     "the published weights as a whole are for non-commercial use; bundle.json states each stage's"
+)
+AVSYNC_LICENCE_NOTE = (
+    "licences: that of the judge's weights is not known; they are published beside KeyVID's, whose "
+    "code is Apache-2.0"
 )
 _INTERPOLATOR = re.compile(r"epoch=\d+-step=\d+\.ckpt")
 _CHECKPOINTS = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")

@@ -5,8 +5,9 @@ from functools import cached_property
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
+from keyvid_ref.avsync import prepare_frames
 from keyvid_ref.clip_preprocess import clip_preprocess
 from keyvid_ref.conditioning import generator_audio, generator_image, interpolator_audio
 from keyvid_ref.keyframes import uniform_keyframes
@@ -116,3 +117,39 @@ class Scene:
         noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(0))
         noisy = (alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise).float()
         return torch.cat([noisy, condition], dim=1)
+
+
+class JudgedScene:
+    """The same clip as a judge sees and hears it."""
+
+    def __init__(self, audio: nn.Module, video: nn.Module, preset: Preset) -> None:
+        self._audio = audio
+        self._video = video
+        self._preset = preset
+        self._clip = world.make_clip(world.TEST_SEEDS[0])
+
+    def at(self, _: int) -> "JudgedScene":
+        """The same: a judge sees no noise."""
+        return self
+
+    def repeated(self, batch: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Each input as often as a graph takes clips."""
+        return tuple(x.repeat(batch, *[1] * (x.dim() - 1)) for x in inputs)
+
+    @property
+    def mel(self) -> Tensor:
+        """(1, 1, 128, 204) normalised log mel."""
+        return log_mel(torch.from_numpy(self._clip.waveform))[None, None]
+
+    @property
+    def video(self) -> Tensor:
+        """(1, 3, F, H, W) CLIP-normalised frames."""
+        chosen = uniform_keyframes(len(self._clip.frames), self._preset.frames)
+        frames = torch.from_numpy(self._clip.frames[chosen]).permute(0, 3, 1, 2).float() / 255
+        prepared = prepare_frames(frames, self._preset.height, self._preset.width)
+        return prepared.transpose(0, 1)[None]
+
+    @cached_property
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """(1, 512) of the sound and (1, 512) of the frames."""
+        return self._audio(self.mel), self._video(self.video)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from keyvid.bundle.files import known_sha256
 from keyvid.bundle.manifest import MANIFEST, Bundle, find_bundle
@@ -15,11 +15,24 @@ from keyvid.bundle.specs import SourceSpec, WeightsKind
 from keyvid.errors import BundleError, SettingsError
 from keyvid.export.hub import HubFile
 from keyvid.export.released import LICENCES
-from keyvid.export.stages import STAGES
-from keyvid_ref.checkpoint import checkpoints_of, read_checkpoints, warn_of_copies
+from keyvid.export.stages import AVSYNC_STAGES, STAGES
+from keyvid_ref.checkpoint import (
+    AVSYNC_FOLDERS,
+    checkpoints_of,
+    read_checkpoints,
+    warn_of_copies,
+)
 from keyvid_ref.presets import Preset
 from keyvid_ref.tensor_file import write_tensors
-from keyvid_ref.weights import NETWORKS, Networks, load_networks, random_weights, read_weights
+from keyvid_ref.weights import (
+    AVSYNC_NETWORKS,
+    NETWORKS,
+    Networks,
+    load_network,
+    load_networks,
+    random_weights,
+    read_weights,
+)
 from keyvid_ref.world.text import make_tokenizer
 
 TOKENIZER = "tokenizer.json"
@@ -163,7 +176,8 @@ class Source:
             BundleError: there is no such folder, or it is a damaged bundle.
         """
         path = find_bundle(folder)
-        inputs = {name: path / f"{name}.safetensors" for name in NETWORKS}
+        networks = AVSYNC_NETWORKS if preset.judges else NETWORKS
+        inputs = {name: path / f"{name}.safetensors" for name in networks}
         inputs[TOKENIZER] = path / TOKENIZER
         if not (path / MANIFEST).exists():
             return cls(FolderOrigin(preset, inputs))
@@ -213,7 +227,8 @@ class Source:
         for name, stage in self.needed(stages).items():
             if name not in inputs:
                 raise SettingsError(
-                    f"{stage}: needs --{name} FILE; give it, or choose other stages with --stage"
+                    f"{stage}: needs {option_for(name)}; give it, or choose other stages with "
+                    "--stage"
                 )
             if name not in self.origin.downloads and not inputs[name].is_file():
                 raise BundleError(
@@ -269,8 +284,23 @@ class Source:
         except ValueError as error:
             raise BundleError(str(error)) from error
 
+    def load_judge(self) -> dict[str, nn.Module]:
+        """The reference networks of a judge.
+
+        Raises:
+            BundleError: as for `load`.
+        """
+        self.check(AVSYNC_STAGES)
+        with TemporaryDirectory() as folder:
+            for name in AVSYNC_NETWORKS:
+                self.write(name, Path(folder))
+            return {
+                name: load_network(Path(folder) / f"{name}.safetensors", self.preset)
+                for name in AVSYNC_NETWORKS
+            }
+
     def load(self) -> tuple[Networks, Tokenizer]:
-        """All reference networks and the tokenizer.
+        """All reference networks that make clips, and the tokenizer.
 
         Raises:
             BundleError: an input is missing, damaged or of another preset.
@@ -299,7 +329,12 @@ class Source:
         return tokenizer
 
 
+def option_for(name: str) -> str:
+    """The option of `keyvid-export` that a released file is given with."""
+    return "--avsync FOLDER" if name in AVSYNC_FOLDERS else f"--{name} FILE"
+
+
 def parts(stage: str) -> tuple[str, ...]:
     """What a stage is made of: the name of its network, and TOKENIZER if it reads that."""
-    network = STAGES[stage].weights
+    network = (STAGES | AVSYNC_STAGES)[stage].weights
     return (network, TOKENIZER) if stage == "text_encoder" else (network,)

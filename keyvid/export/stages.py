@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from keyvid.export.scene import Scene
 from keyvid.sampling import Temporal
+from keyvid_ref.avsync import EMBED_DIM
 from keyvid_ref.presets import Preset
 
 
@@ -16,7 +17,8 @@ from keyvid_ref.presets import Preset
 class Variant:
     """What distinguishes one graph of a stage from another; None where it makes no difference.
 
-    `branches` is the number of guidance branches per call, `temporal` the temporal attention.
+    `branches` is the number of guidance branches per call, or of clips that a judge is shown,
+    `temporal` the temporal attention.
     """
 
     branches: int | None = None
@@ -51,7 +53,7 @@ class Stage:
         weights: name of the network, which is also the stem of its weight file.
         call: the module's call: (module, *inputs) to the output.
         inputs: by tensor name, in the order of the call.
-        real_inputs: the same of a scene.
+        real_inputs: the same of a scene, `JudgedScene` for a judge and else `Scene`.
         output: name of the one output.
         variants: the graphs to export.
     """
@@ -59,7 +61,7 @@ class Stage:
     weights: str
     call: Callable[..., Tensor]
     inputs: Callable[[Preset, Variant], dict[str, Input]]
-    real_inputs: Callable[[Scene, Variant], tuple[Tensor, ...]]
+    real_inputs: Callable[[Any, Variant], tuple[Tensor, ...]]
     output: str
     variants: tuple[Variant, ...] = (Variant(),)
 
@@ -98,8 +100,8 @@ def _latent_size(preset: Preset) -> tuple[int, int, int]:
     return preset.vae.latent_channels, preset.height // factor, preset.width // factor
 
 
-def _mel_input(mel_bins: int, mel_frames: int) -> dict[str, Input]:
-    return {"mel": Input((1, 1, mel_bins, mel_frames))}
+def _mel_input(mel_bins: int, mel_frames: int, batch: int = 1) -> dict[str, Input]:
+    return {"mel": Input((batch, 1, mel_bins, mel_frames))}
 
 
 _BRANCHES = (4, 3, 2, 1)
@@ -174,3 +176,46 @@ STAGES = {
         output="image",
     ),
 }
+
+_CLIPS = (Variant(3), Variant(1))  # the three excerpts of a video, or one
+
+# The judge of `keyvid_ref.avsync`. Its parts are stages of their own, so that frames are looked at
+# once, with however many sounds they are compared.
+AVSYNC_STAGES = {
+    "avsync_audio": Stage(
+        weights="avsync_audio",
+        call=lambda encoder, mel: encoder(mel),
+        inputs=lambda preset, variant: _mel_input(
+            preset.audio.mel_bins, preset.audio.mel_frames, variant.branches or 1
+        ),
+        real_inputs=lambda scene, variant: scene.repeated(variant.branches, scene.mel),
+        output="audio_embedding",
+        variants=_CLIPS,
+    ),
+    "avsync_video": Stage(
+        weights="avsync_video",
+        call=lambda encoder, video: encoder(video),
+        inputs=lambda preset, variant: {
+            "video": Input((variant.branches or 1, 3, preset.frames, preset.height, preset.width))
+        },
+        real_inputs=lambda scene, variant: scene.repeated(variant.branches, scene.video),
+        output="video_embedding",
+        variants=_CLIPS,
+    ),
+    "avsync_head": Stage(
+        weights="avsync_head",
+        call=lambda head, audio, video: head(audio, video),
+        inputs=lambda _, variant: {
+            name: Input((variant.branches or 1, EMBED_DIM))
+            for name in ("audio_embedding", "video_embedding")
+        },
+        real_inputs=lambda scene, variant: scene.repeated(variant.branches, *scene.embeddings),
+        output="score",
+        variants=_CLIPS,
+    ),
+}
+
+
+def stages_of(preset: Preset) -> dict[str, Stage]:
+    """The stages of a bundle of that preset, by name."""
+    return AVSYNC_STAGES if preset.judges else STAGES

@@ -18,7 +18,7 @@ from keyvid.bundle.specs import FileSpec, SourceSpec, StageSpec
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.errors import BundleError, KeyvidError, SettingsError
 from keyvid.export.source import TOKENIZER, Source, parts
-from keyvid.export.stages import STAGES
+from keyvid.export.stages import stages_of
 
 _BUNDLE_SUFFIXES = {".json", ".onnx", ".plan", ".safetensors"}
 _PROGRESS = "progress.json"
@@ -80,7 +80,7 @@ def find_kept(out: Path, source: Source, stages: Collection[str]) -> Kept:
     if foreign or out / MANIFEST not in files:
         found = foreign[0] if foreign else "other files"
         raise SettingsError(f"{out}: holds {found} and would be replaced; choose another --out")
-    if set(stages) == set(STAGES):
+    if set(stages) == set(stages_of(source.preset)):
         return Kept(out)
     old = Bundle.load(out)
     wanted = source.origin

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from keyvid.score.bootstrap import Interval, interval, resample
+
 TOLERANCES_MS = (42, 83, 125)  # one, two and three frames at 24 fps
 _CHANCE_SHIFTS = 20
-_BOOTSTRAP_SAMPLES = 1000
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,18 @@ def agree(clips: Sequence[TimedClip], tolerance_ms: float) -> Agreement:
     for _ in range(_CHANCE_SHIFTS):
         turned = [clip.shifted(rng.uniform(0, clip.duration)) for clip in clips]
         chance_counts += _counts(turned, tolerance_ms)
-    resampled = _resample(len(clips))
+    resampled = resample(len(clips))
     f1, chance = _f1(counts.sum(axis=0)), _f1(chance_counts.sum(axis=0))
     f1s, chances = (_f1(c[resampled].sum(axis=1)) for c in (counts, chance_counts))
     matches, strikes, events = counts.sum(axis=0)
     return Agreement(
         f1=float(f1),
-        f1_interval=_interval(f1s),
+        f1_interval=interval(f1s),
         recall=float(matches / events) if events else 1.0,
         precision=float(matches / strikes) if strikes else 1.0,
         chance=float(chance),
         corrected=float(_correct(f1, chance)),
-        corrected_interval=_interval(_correct(f1s, chances)),
+        corrected_interval=interval(_correct(f1s, chances)),
     )
 
 
@@ -79,11 +78,11 @@ def f1_difference(
 
     Both are resampled together, so that clips that are hard for both do not widen the interval.
     """
-    resampled = _resample(len(first))
+    resampled = resample(len(first))
     counts = [_counts(clips, tolerance_ms) for clips in (first, second)]
     before, after = (_f1(c[resampled].sum(axis=1)) for c in counts)
     whole = [_f1(c.sum(axis=0)) for c in counts]
-    return float(whole[1] - whole[0]), _interval(after - before)
+    return float(whole[1] - whole[0]), interval(after - before)
 
 
 def match_errors(clip: TimedClip, tolerance_ms: float) -> np.ndarray:
@@ -127,13 +126,3 @@ def _f1(counts: np.ndarray) -> np.ndarray:
 def _correct(f1: np.ndarray, chance: np.ndarray) -> np.ndarray:
     corrected: np.ndarray = (f1 - chance) / np.maximum(1 - chance, 1e-9)
     return corrected
-
-
-def _resample(num_clips: int) -> np.ndarray:
-    """(samples, clips) indices with replacement, the same each time."""
-    return np.random.default_rng(0).integers(num_clips, size=(_BOOTSTRAP_SAMPLES, num_clips))
-
-
-def _interval(values: np.ndarray) -> Interval:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)

@@ -15,6 +15,7 @@ import click
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.errors import SettingsError
 from keyvid.runtime.media.outputs import check_output, write_atomic
+from keyvid.score.relsync_cli import relsync_command
 
 _PATH = click.Path(path_type=Path)
 
@@ -24,6 +25,8 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["compare"]:
         return run_command(_compare, "keyvid-score compare", words[1:])
+    if words[:1] == ["relsync"]:
+        return run_command(relsync_command, "keyvid-score relsync", words[1:])
     return run_command(_score, "keyvid-score", words)
 
 
@@ -50,7 +53,8 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
     interval by bootstrap over clips. Corrected: F1 on a scale where random timing scores 0.
     Median error: strike minus event.
 
-    keyvid-score compare A B compares two versions of the same clips.
+    keyvid-score compare A B compares two versions of the same clips; keyvid-score relsync FOLDER
+    gives the KeyVID paper's own measure, by its judge.
     """
     _require_scipy()
     for path, suffix in ((json_file, ".json"), (plot, ".png")):

@@ -42,9 +42,7 @@ def list_videos(folder: Path) -> list[Path]:
         MediaError: there is none.
     """
     if not folder.is_dir():
-        raise MediaError(
-            f"{shown(folder)}: is not a folder; give one of videos with NAME.json beside each"
-        )
+        raise MediaError(f"{shown(folder)}: is not a folder; give one of videos")
     videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
         raise MediaError(f"{shown(folder)}: holds no video; want {', '.join(VIDEO_SUFFIXES)}")

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyvid.errors import MediaError
-from keyvid.score.agreement import TOLERANCES_MS, Interval, agree, f1_difference
+from keyvid.score.agreement import TOLERANCES_MS, agree, f1_difference
+from keyvid.score.bootstrap import Interval
 from keyvid.score.motion import MEASURES
 from keyvid.score.results import MeasureScores, Observation, Scores, score_clips, score_kinds
 
