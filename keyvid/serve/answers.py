@@ -1,5 +1,7 @@
 """What the server says of a job."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job, State
@@ -14,6 +16,16 @@ class Detail(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"detail": "the sound: is empty (0 bytes)"}]}
     )
+
+
+def says(description: str, kind: str = "Detail") -> dict[str, Any]:
+    """An answer that says why not, for OpenAPI; JSON also where the route sends something else.
+
+    Args:
+        kind: `Detail`, or `Failure`, which other routes bring into the document.
+    """
+    schema = {"$ref": f"#/components/schemas/{kind}"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 class FailureText(BaseModel):

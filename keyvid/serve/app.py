@@ -8,22 +8,23 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import FastAPI
 
-from keyvid.serve import health, model, videos
-from keyvid.serve.answers import Detail
+from keyvid.serve import health, model
+from keyvid.serve.answers import says
 from keyvid.serve.clips import Answers, clips_router
 from keyvid.serve.guard import Guard
 from keyvid.serve.head import HeadAsGet
 from keyvid.serve.hosts import Hosts
 from keyvid.serve.page import docs, page
 from keyvid.serve.problems import explain_problems
+from keyvid.serve.videos import videos_router
 from keyvid.serve.workshop import Workshop
 
 _DISCARD_EVERY_SECONDS = 5.0
 _AT_THE_DOOR: Answers = {
-    401: {"model": Detail, "description": "The token is missing or wrong"},
-    403: {"model": Detail, "description": "A page of another site asks"},
-    421: {"model": Detail, "description": "The server is not called so; see --allow-host"},
-    503: {"model": Detail, "description": "Too many requests at a time"},
+    401: says("The token is missing or wrong"),
+    403: says("A page of another site asks"),
+    421: says("The server is not called so; see --allow-host"),
+    503: says("Too many requests at a time"),
 }
 
 
@@ -62,7 +63,7 @@ def make_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(Guard, token=token, hosts=hosts or Hosts(), metrics=workshop.metrics)
     explain_problems(app)
-    routers = (clips_router(workshop), videos.router, model.router, health.router, docs)
+    routers = (clips_router(workshop), videos_router(workshop), model.router, health.router, docs)
     for router in routers:
         app.include_router(router)
     if has_page:

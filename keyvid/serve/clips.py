@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import UploadFile
 
-from keyvid.serve.answers import Detail, JobAnswer, describe
+from keyvid.serve.answers import Detail, JobAnswer, describe, says
 from keyvid.serve.files import send_file
 from keyvid.serve.form import form_schema
 from keyvid.serve.job import CLIP, PLOT, REPORT, Job
@@ -21,7 +21,7 @@ Answers = dict[int | str, dict[str, Any]]
 
 _LOOK_EVERY_SECONDS = 0.2  # for what has changed of a job that somebody watches
 _FILES = {CLIP: "video/mp4", REPORT: "application/json", PLOT: "image/png"}
-_NO_JOB: Answers = {404: {"model": Detail, "description": "No such job"}}
+_NO_JOB: Answers = {404: says("No such job")}
 REFUSALS: Answers = {
     400: {"model": Detail, "description": "Not a form, or picture or sound are not in it"},
     408: {"model": Detail, "description": "The form did not come to its end in time"},
@@ -131,7 +131,7 @@ def _add_file(router: APIRouter, name: str, kind: str) -> None:
         **_NO_JOB,
         200: {"content": {kind: {"schema": schema}}},
         304: {"description": "It is what If-None-Match names"},
-        409: {"model": Detail, "description": "The job is not done"},
+        409: says("The job is not done"),
     }
 
     @router.get(f"/{{job_id}}/{name}", name=name, response_class=FileResponse, responses=answers)

@@ -8,31 +8,65 @@ from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
 from keyvid.serve.order import FIELDS
 
 _KINDS = {int: "integer", float: "number", str: "string"}
+MOST_SCALE = 8
 _ALONE = "interpolator_"
 _TIME = r"(\d{1,4}(\.\d{1,3})?|\d{1,3}:[0-5]\d(\.\d{1,3})?)"
 _SAYS: dict[str, dict[str, Any]] = {
-    "prompt": {"maxLength": 2000, "default": "", "examples": ["hammer"]},
-    "seed": {"minimum": 0, "maximum": 2**63 - 1, "default": 0, "examples": [1]},
+    "prompt": {"maxLength": 2000, "default": ""},
+    "seed": {"minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "start": {"pattern": f"^{_TIME}$", "default": "0"},
-    "length": {"pattern": f"^(full|{_TIME})$", "examples": ["full"]},
+    "length": {"pattern": f"^(full|{_TIME})$"},
     "fit": {"default": "crop"},
     "position": {
         "pattern": r"^(centre|top|bottom|left|right|(0(\.\d{1,3})?|1),(0(\.\d{1,3})?|1))$",
         "default": "centre",
     },
-    "scale": {"minimum": 1, "maximum": 8, "default": 1},
+    "scale": {"minimum": 1, "maximum": MOST_SCALE, "default": 1},
 }
+IMAGE = {"type": "string", "format": "binary", "description": "Any picture"}
+AUDIO = {"type": "string", "format": "binary", "description": "Any sound, or a video that has one"}
 
 
 def form_schema(pipeline: Pipeline) -> dict[str, Any]:
-    """The body of an order, for clips of that pipeline's bundle."""
-    facts = _facts_of(pipeline)
-    properties: dict[str, Any] = {
-        "image": {"type": "string", "format": "binary", "description": "Any picture"},
-        "audio": {"type": "string", "format": "binary", "description": "Any sound, or a video"},
+    """The body of an order to /clips, for clips of that pipeline's bundle."""
+    return _form({"image": IMAGE, "audio": AUDIO}, fields_schema(pipeline))
+
+
+def video_form_schema(pipeline: Pipeline) -> dict[str, Any]:
+    """The same of an order to /v1/videos."""
+    ours = fields_schema(pipeline)
+    size = pipeline.bundle.dimensions
+    renamed = {
+        "prompt": ours.pop("prompt"),
+        "model": {"type": "string", "enum": [pipeline.bundle.name]},
+        "seconds": ours.pop("length"),
+        "size": {
+            "type": "string",
+            "enum": [f"{size.width * n}x{size.height * n}" for n in range(1, MOST_SCALE + 1)],
+        },
     }
-    for option in FIELDS:
-        properties[option.dashed] = {
+    del ours["scale"]
+    return _form({"input_reference": IMAGE, "audio_reference": AUDIO}, {**renamed, **ours})
+
+
+def _form(files: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": [*files],
+        "properties": {**files, **fields},
+        "additionalProperties": False,
+    }
+    kinds = zip(files, ("image/png, image/*", "audio/wav, audio/*, video/*"), strict=True)
+    encoding = {name: {"contentType": kind} for name, kind in kinds}
+    content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+    return {"required": True, "content": content}
+
+
+def fields_schema(pipeline: Pipeline) -> dict[str, Any]:
+    """The fields of an order by their dashed names."""
+    facts = _facts_of(pipeline)
+    return {
+        option.dashed: {
             "type": _KINDS[option.kind],
             "description": option.help,
             **({"enum": list(option.choices)} if option.choices else {}),
@@ -40,8 +74,8 @@ def form_schema(pipeline: Pipeline) -> dict[str, Any]:
             **_SAYS.get(option.name, {}),
             **facts.get(option.name, {}),
         }
-    schema = {"type": "object", "required": ["image", "audio"], "properties": properties}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+        for option in FIELDS
+    }
 
 
 def _facts_of(pipeline: Pipeline) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from keyvid.serve.answers import Detail
+from keyvid.serve.answers import says
 from keyvid.serve.clips import Root, Shop
 from keyvid.serve.files import send_file
 
@@ -82,7 +82,7 @@ def list_examples(root: Root) -> list[Example]:
     responses={
         200: {"content": {kind: {"schema": {"type": "string"}} for kind in _KINDS.values()}},
         304: {"description": "It is what If-None-Match names"},
-        404: {"model": Detail, "description": "No such example"},
+        404: says("No such example"),
     },
 )
 def fetch_an_example(request: Request, file: str) -> Response:

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from keyvid.serve.answers import Failure
+from keyvid.serve.answers import Failure, says
 from keyvid.serve.clips import Answers, Shop, find_job
 from keyvid.serve.files import send_file
+from keyvid.serve.form import MOST_SCALE, video_form_schema
 from keyvid.serve.job import CLIP, Job
 from keyvid.serve.order import parse_fields
 from keyvid.serve.references import read_video_order
@@ -73,45 +74,37 @@ class Deleted(BaseModel):
     deleted: Literal[True] = True
 
 
-_NOT_THERE: Answers = {404: {"model": Failure, "description": "No such video"}}
+_NOT_THERE: Answers = {404: says("No such video", "Failure")}
 _REFUSALS: Answers = {
-    code: {"model": Failure, "description": text}
-    for code, text in {
-        400: "No order, or picture or sound are not in it",
-        408: "It did not come to its end in time",
-        413: "More bytes than the server takes",
-        422: "What is wrong with picture, sound or settings",
-        429: "Too many wait; Retry-After says when to come again",
-    }.items()
-}
-_REFERENCE = {"type": "string", "format": "binary", "description": "Any picture"}
-_SOUND = {"type": "string", "format": "binary", "description": "Any sound; a data URL works too"}
-_ORDER_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["input_reference", "audio_reference"],
-                "properties": {
-                    "prompt": {"type": "string", "maxLength": 2000},
-                    "input_reference": _REFERENCE,
-                    "audio_reference": _SOUND,
-                    "model": {"type": "string", "description": "The bundle's name, or nothing"},
-                    "seconds": {"type": "string", "description": "As length of /clips"},
-                    "size": {"type": "string", "description": "1 to 8 times that of the bundle"},
-                },
-                "additionalProperties": {"description": "The other fields of /clips"},
-            }
-        }
-    },
+    400: {"model": Failure, "description": "No order, or picture or sound are not in it"},
+    408: says("It did not come to its end in time", "Failure"),
+    413: says("More bytes than the server takes", "Failure"),
+    422: says("What is wrong with picture, sound or settings", "Failure"),
+    429: says("Too many wait; Retry-After says when to come again", "Failure"),
 }
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"])
 Found = Annotated[Job, Depends(find_job)]
 
 
-@router.post("", responses=_REFUSALS, openapi_extra={"requestBody": _ORDER_BODY})
+def videos_router(workshop: Workshop) -> APIRouter:
+    """The routes below /v1/videos, described for the bundle of that workshop."""
+    router = APIRouter(prefix="/v1/videos", tags=["videos"])
+    body = video_form_schema(workshop.pipeline)
+    content = {kind: {"schema": {"type": "string"}} for kind in ("video/mp4", "image/webp")}
+    a_file: Answers = {
+        **_NOT_THERE,
+        200: {"content": content},
+        304: {"description": "It is what If-None-Match names"},
+        422: _REFUSALS[422],
+    }
+    router.post("", responses=_REFUSALS, openapi_extra={"requestBody": body})(create_a_video)
+    router.get("", responses={422: _REFUSALS[422]})(list_videos)
+    router.get("/{job_id}", responses=_NOT_THERE)(retrieve_a_video)
+    router.delete("/{job_id}", responses=_NOT_THERE)(delete_a_video)
+    router.get("/{job_id}/content", response_class=FileResponse, responses=a_file)(download_a_video)
+    return router
+
+
 async def create_a_video(request: Request, response: Response, workshop: Shop) -> Video:
     """Order a clip; JSON with data URLs works too."""
     workshop.check_open()
@@ -124,7 +117,6 @@ async def create_a_video(request: Request, response: Response, workshop: Shop) -
     return _answer(workshop.submit(order), workshop, response)
 
 
-@router.get("", responses={422: _REFUSALS[422]})
 def list_videos(
     workshop: Shop,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -145,33 +137,17 @@ def list_videos(
     )
 
 
-@router.get("/{job_id}", responses=_NOT_THERE)
 def retrieve_a_video(job: Found, workshop: Shop, response: Response) -> Video:
     """How far it is; openai-poll-after-ms says when to ask again."""
     return _answer(job, workshop, response)
 
 
-@router.delete("/{job_id}", responses=_NOT_THERE)
 def delete_a_video(job: Found, workshop: Shop) -> Deleted:
     """Cancel it, and delete what there is of it."""
     workshop.discard(job)
     return Deleted(id=job.id)
 
 
-@router.get(
-    "/{job_id}/content",
-    response_class=FileResponse,
-    responses={
-        **_NOT_THERE,
-        200: {
-            "content": {
-                kind: {"schema": {"type": "string"}} for kind in ("video/mp4", "image/webp")
-            }
-        },
-        304: {"description": "It is what If-None-Match names"},
-        422: _REFUSALS[422],
-    },
-)
 def download_a_video(
     request: Request, job: Found, variant: Literal["video", "thumbnail"] = "video"
 ) -> Response:
@@ -194,7 +170,7 @@ def _in_our_words(values: dict[str, Any], workshop: Workshop) -> dict[str, str]:
         ours["length"] = seconds
     if size := ours.pop("size", ""):
         width, height = bundle.dimensions.width, bundle.dimensions.height
-        sizes = [f"{width * scale}x{height * scale}" for scale in range(1, 9)]
+        sizes = [f"{width * scale}x{height * scale}" for scale in range(1, MOST_SCALE + 1)]
         if size not in sizes:
             raise HTTPException(400, f"size is {size[:40]!r}; want one of {', '.join(sizes)}")
         ours["scale"] = str(sizes.index(size) + 1)
