@@ -51,7 +51,12 @@ def test_names_of_the_server(
 def test_a_foreign_name_reads_nothing(serve: Serve) -> None:
     """A page whose name means this machine for a moment (DNS rebinding)."""
     client = serve()
-    for method, path in (("GET", "/"), ("GET", "/clips/x"), ("POST", "/clips"), ("GET", "/metrics")):
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/clips/x"),
+        ("POST", "/clips"),
+        ("GET", "/metrics"),
+    ):
         answer = client.request(method, path, headers={"host": "evil.example:7860"})
         assert answer.status_code == 421
         assert "--allow-host" in answer.json()["detail"]

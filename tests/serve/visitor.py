@@ -61,7 +61,9 @@ class Visitor:
     def choose(self, example: str) -> None:
         """Click on an example, and wait until it is there."""
         self.page.get_by_role("button", name=example).click()
-        self.page.wait_for_function("e => document.querySelector('#prompt').value === e", arg=example)
+        self.page.wait_for_function(
+            "e => document.querySelector('#prompt').value === e", arg=example
+        )
 
     def make(self) -> None:
         """Click on the button."""

@@ -1,13 +1,13 @@
 """What the numbers of a picture mean, and the same colours in sRGB."""
 
 import io
-import logging
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from keyvid.remarks import remark
 from keyvid.runtime.media.sources import decoder_message
 
 Chromaticities = tuple[float, ...]  # x and y of white, red, green and blue
@@ -26,8 +26,6 @@ _LIKE_SRGB = (1, 2, 6, 13, 14, 15)  # curves for pictures that are shown as sRGB
 _POWERS = {4: 2.2, 5: 2.8}
 _WHITE_NITS = 203.0  # of paper in a picture of high dynamic range (ITU-R BT.2408)
 _SAME_GAMMA = 0.02  # of 1 / 2.2, by which files mean sRGB
-
-log = logging.getLogger(__name__)
 
 
 class Coding(NamedTuple):
@@ -58,7 +56,7 @@ def in_srgb(name: str, image: Image.Image, coding: Coding) -> Image.Image:
     if coding.gamma is None or abs(coding.gamma - 1 / 2.2) < _SAME_GAMMA:
         return image.convert(mode)
     if not 0.1 <= coding.gamma <= 10:
-        log.warning("%s: its gamma of %g is ignored", name, coding.gamma)
+        remark(f"{name}: its gamma of {coding.gamma:g} is ignored")
         return image.convert(mode)
     light = (np.arange(256) / 255) ** (1 / coding.gamma)
     return _converted(image.convert(mode), light, coding.chromaticities)
@@ -72,7 +70,7 @@ def _from_profile(name: str, image: Image.Image, mode: str, source: Any) -> Imag
         target = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(colours, found, target, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
-        log.warning("%s: its colour profile is ignored (%s)", name, decoder_message(error))
+        remark(f"{name}: its colour profile is ignored ({decoder_message(error)})")
         return image.convert(mode)
     assert converted is not None  # it is only when it converts in place
     if alpha:
@@ -82,7 +80,7 @@ def _from_profile(name: str, image: Image.Image, mode: str, source: Any) -> Imag
 
 def _from_cicp(name: str, image: Image.Image, primaries: int, transfer: int) -> Image.Image:
     if primaries not in _PRIMARIES:
-        log.warning("%s: its colours (primaries %d) are taken as sRGB's", name, primaries)
+        remark(f"{name}: its colours (primaries {primaries}) are taken as sRGB's")
     chromaticities = _PRIMARIES.get(primaries, _SRGB)
     signal = np.arange(256) / 255
     if transfer in _LIKE_SRGB:
@@ -90,14 +88,14 @@ def _from_cicp(name: str, image: Image.Image, primaries: int, transfer: int) -> 
             return image
         light = _srgb_light(signal)
     elif transfer in (_PQ, _HLG):
-        log.warning(
-            "%s: is of high dynamic range; what is brighter in it than white paper is white", name
+        remark(
+            f"{name}: is of high dynamic range; what is brighter in it than white paper is white"
         )
         light = (_pq_nits(signal) if transfer == _PQ else _hlg_nits(signal)) / _WHITE_NITS
     elif transfer == _LINEAR or transfer in _POWERS:
         light = signal ** _POWERS.get(transfer, 1.0)
     else:
-        log.warning("%s: its curve (transfer %d) is taken as sRGB's", name, transfer)
+        remark(f"{name}: its curve (transfer {transfer}) is taken as sRGB's")
         light = _srgb_light(signal)
     return _converted(image, light, chromaticities)
 

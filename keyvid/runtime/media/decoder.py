@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from keyvid.errors import MediaError, SettingsError
+from keyvid.remarks import collected
 from keyvid.runtime.media import picture_file, sound_file
 
 _MOST_REQUEST = 1 << 16  # bytes
@@ -29,34 +30,19 @@ TASKS: dict[str, Callable[..., Result]] = {
 }
 
 
-class _Remarks(logging.Handler):
-    """Keeps what is warned of."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
-
-
 def serve(descriptor: int) -> None:
     """Answer what is asked through a socket until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the one who asks
     _limit(resource.RLIMIT_CORE, 0)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # libraries print what they think of a file
-    remarks = _Remarks()
-    log = logging.getLogger("keyvid")
-    log.addHandler(remarks)
-    log.propagate = False
+    logging.getLogger("keyvid").addHandler(logging.NullHandler())
     with socket.socket(fileno=descriptor) as connection:
         while asked := _receive(connection):
             request, file = asked
-            remarks.said.clear()
-            with file:
+            with file, collected() as remarks:
                 values, pixels = _answer(request, file)
-            values |= {"remarks": remarks.said, "is_large": _resident() > _LARGE}
+            values |= {"remarks": remarks, "is_large": _resident() > _LARGE}
             header = json.dumps(values).encode()
             size = 0 if pixels is None else pixels.nbytes
             connection.sendall(len(header).to_bytes(4, "big") + size.to_bytes(8, "big") + header)

@@ -11,10 +11,13 @@ from typing import IO, Any
 import av
 
 # Names of demuxers. "mov" stands for MP4 and M4A, "matroska" for WebM, "wav" for RF64.
-_CONTAINERS = (
+SOUND_CONTAINERS = (
     *("wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mp3", "aac", "ac3", "eac3", "dts"),
     *("amr", "amrnb", "amrwb", "ape", "wv", "tta", "mpc", "mpc8", "voc", "dsf"),
     *("mov", "matroska", "avi", "asf", "flv", "mpegts", "mpeg", "mxf", "dv"),
+)
+FILM_CONTAINERS = (
+    *("mov", "matroska", "avi", "asf", "flv", "mpegts", "mpeg", "mxf", "dv", "ogg", "gif"),
 )
 SOUND_CODECS = (
     *("aac", "aac_latm", "ac3", "alac", "als", "amrnb", "amrwb", "ape", "cook", "dca", "dvaudio"),
@@ -41,20 +44,25 @@ _MOST_STREAMS = 100
 
 @contextmanager
 def open_container(
-    source: str | IO[bytes], codecs: tuple[str, ...], containers: tuple[str, ...] = _CONTAINERS
+    file: IO[bytes], codecs: tuple[str, ...], containers: tuple[str, ...]
 ) -> Iterator[Any]:
     """An open container; while FFmpeg looks at its streams it decodes those of `codecs` only.
 
     Raises:
+        ValueError: it is of no such kind.
         av.error.FFmpegError: what FFmpeg says of it.
     """
     options = {
-        "protocol_whitelist": "file" if isinstance(source, str) else "none",
+        "protocol_whitelist": "none",
         "format_whitelist": ",".join(containers),
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(_MOST_STREAMS),
     }
-    with av.open(source, metadata_errors="replace", options=options) as container:
+    try:
+        container = av.open(file, metadata_errors="replace", options=options)
+    except av.error.ArgumentError as error:
+        raise ValueError("of a kind that is not read here") from error
+    with container:
         yield container
 
 

@@ -7,9 +7,8 @@ from PIL import Image
 
 from keyvid.errors import MediaError
 from keyvid.runtime.media.colour import Coding
-from keyvid.runtime.media.ffmpeg import FILM_CODECS, is_of, open_container
+from keyvid.runtime.media.ffmpeg import FILM_CODECS, FILM_CONTAINERS, is_of, open_container
 
-_CONTAINERS = (*("mov", "matroska", "avi", "asf", "flv", "mpegts", "mpeg", "mxf", "dv", "ogg"),)
 _NOT_SAID = 2  # of ITU-T H.273
 _HIGH = 720  # rows from which on films that do not say it are coded by BT.709
 
@@ -22,7 +21,7 @@ def read_frame(file: IO[bytes], name: str, most_pixels: int) -> tuple[Image.Imag
     """
     file.seek(0)
     try:
-        with open_container(file, FILM_CODECS, _CONTAINERS) as container:
+        with open_container(file, FILM_CODECS, FILM_CONTAINERS) as container:
             stream = _film_of(container, name)
             if stream.width * stream.height > most_pixels:
                 raise MediaError(f"{name}: has more than {most_pixels:,} pixels; shrink it first")
@@ -46,7 +45,7 @@ def size(file: IO[bytes], name: str) -> tuple[int, int] | None:
     """
     file.seek(0)
     try:
-        with open_container(file, (), _CONTAINERS) as container:
+        with open_container(file, (), FILM_CONTAINERS) as container:
             stream = _film_of(container, name)
             return stream.width, stream.height
     except (OSError, ValueError, av.error.FFmpegError):

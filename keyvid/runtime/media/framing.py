@@ -1,17 +1,16 @@
 """A picture of any mode as RGB of the wanted size, upright, in sRGB."""
 
-import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media.colour import Coding, in_srgb
 from keyvid.runtime.media.sources import decoder_message
-
-Fit = Literal["crop", "pad"]
+from keyvid.vocabulary import Fit
 
 _BACKGROUND = "white"  # of pictures with transparency: cut-outs and logos are mostly drawn for it
 _CUT_WITHOUT_A_WORD = 0.2  # of the picture
@@ -26,8 +25,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-log = logging.getLogger(__name__)
 
 
 def frame_picture(
@@ -68,12 +65,9 @@ def _say_what_is_cut(name: str, size: tuple[int, int], wanted: tuple[int, int]) 
     cut = 1 - min(proportions, 1 / proportions)
     if cut > _CUT_WITHOUT_A_WORD:
         sides = "left and right" if proportions > 1 else "top and bottom"
-        log.warning(
-            "%s: %.0f %% of the picture are cut off, at its %s; fit 'pad' keeps all of it, "
-            "a crop position chooses the part",
-            name,
-            100 * cut,
-            sides,
+        remark(
+            f"{name}: {100 * cut:.0f} % of the picture are cut off, at its {sides}; fit 'pad' "
+            "keeps all of it, a crop position chooses the part"
         )
 
 
@@ -99,7 +93,7 @@ def _in_8_bits(name: str, image: Image.Image) -> Image.Image:
     usual = 1.0 if image.mode == "F" else 65_535.0
     white = _white(max(float(band(top).max()) for top in tops), image.mode)
     if white != usual:
-        log.warning("%s: values are taken as 0 (black) to %g (white)", name, white)
+        remark(f"{name}: values are taken as 0 (black) to {white:g} (white)")
     grey = np.empty((image.height, image.width), np.uint8)
     for top in tops:
         grey[top : top + rows] = np.clip(band(top) * (255.0 / white) + 0.5, 0.0, 255.0)

@@ -10,7 +10,6 @@ import array
 import atexit
 import fcntl
 import json
-import logging
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
 from keyvid.errors import EngineError, KeyvidError, MediaError, SettingsError
+from keyvid.remarks import remark
 from keyvid.sizes import format_size
 
 _MOST_IDLE = 2  # processes kept for the next file
@@ -32,8 +32,6 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from keyvid.runtime.media.decoder import serve; serve(int(sys.argv[2]))"
 )
-
-log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
@@ -64,7 +62,7 @@ def decode(
 ) -> Answer:
     """What `task`, one of `keyvid.runtime.media.decoder`, makes of an open file.
 
-    Its warnings are said here, in this thread.
+    Its remarks are made here, in this thread.
 
     Args:
         file: has a descriptor; where it stands is changed.
@@ -87,8 +85,8 @@ def decode(
         raise _too_slow(name, limits) from None
     except _DiedError as death:
         raise _why(death.code, name, limits) from None
-    for remark in answer.values["remarks"]:
-        log.warning("%s", remark)
+    for text in answer.values["remarks"]:
+        remark(text)
     if "error" in answer.values:
         if answer.values["kind"] == "memory":
             raise _too_large(name, limits)
@@ -98,7 +96,7 @@ def decode(
     return answer
 
 
-def prepare() -> None:
+def warm_up() -> None:
     """Start a process for the next file, which then is there sooner; it waits for nothing."""
     with _lock:
         if not _idle:
@@ -224,9 +222,11 @@ def _too_large(name: str, limits: Limits) -> MediaError:
     )
 
 
-def _end_all() -> None:
-    while _idle:
-        _idle.pop().end()
+def end_all() -> None:
+    """End the processes that wait for a file; the next file starts another."""
+    with _lock:
+        while _idle:
+            _idle.pop().end()
 
 
 def _forget() -> None:
@@ -236,5 +236,5 @@ def _forget() -> None:
     _idle.clear()
 
 
-atexit.register(_end_all)
+atexit.register(end_all)
 os.register_at_fork(after_in_child=_forget)

@@ -11,8 +11,9 @@ from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media import isolation
 from keyvid.runtime.media.arguments import parse_position
 from keyvid.runtime.media.colour import Coding
-from keyvid.runtime.media.framing import Fit, frame_picture, unreadable
+from keyvid.runtime.media.framing import frame_picture, unreadable
 from keyvid.runtime.media.sources import open_source
+from keyvid.vocabulary import Fit
 
 ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image | npt.NDArray[np.uint8]
 

@@ -1,6 +1,5 @@
 """The pixels of a picture file, also of one whose last bytes are missing."""
 
-import logging
 import warnings
 from typing import IO, Any
 
@@ -9,19 +8,19 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media import film_frame
 from keyvid.runtime.media.colour import Coding
-from keyvid.runtime.media.framing import Fit, frame_picture, unreadable
+from keyvid.runtime.media.framing import frame_picture, unreadable
 from keyvid.runtime.media.jpeg import check_jpeg
 from keyvid.runtime.media.picture_format import coding_of, formats_for
+from keyvid.vocabulary import Fit
 
 _MOST_PIXELS = 89_478_485  # 256 MiB as RGB
 _MOST_PIXELS_JPEG = 2 * _MOST_PIXELS  # decoded at a fraction of its size
 _LOST = 0.1  # of the rows: with more missing, a picture is not the one that was meant
 _JPEGS = ("JPEG", "MPO")
 _BLANK = {"JPEG": 128, "MPO": 128, "PNG": 0, "GIF": 0, "TIFF": 0}  # what missing rows are left as
-
-log = logging.getLogger(__name__)
 
 
 def load(
@@ -39,7 +38,7 @@ def load(
     except (MediaError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        if "memory" in str(error).lower():
+        if "out of memory" in str(error):
             raise MemoryError from error
         raise unreadable(name, error) from error
 
@@ -90,7 +89,7 @@ def read_picture(file: IO[bytes], name: str, side: int) -> tuple[Image.Image, Co
         rows = _decoded_rows(part)
         if rows < (1 - _LOST) * part.height:
             raise
-        log.warning("%s: damaged or cut off; what could be read of it is used", name)
+        remark(f"{name}: damaged or cut off; what could be read of it is used")
         return part if rows == part.height else _first_rows(part, rows), coding
 
 

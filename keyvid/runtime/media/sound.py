@@ -1,6 +1,5 @@
 """Sounds in: the wanted part of any sound, as it is and as a network hears it."""
 
-import logging
 import math
 import os
 from typing import IO, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keyvid.errors import MediaError
+from keyvid.remarks import remark
 from keyvid.runtime.media import isolation
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.sound_channels import mix
@@ -29,8 +29,6 @@ _LOUDEST = 100.0  # times full scale: beyond it the samples are integers in disg
 _LONGEST = 3600.0  # seconds of a part for which more is allowed
 _COST = 0.02  # seconds of computing that a second of a long part may take
 _CANCELLED = 0.1  # of a channel: what a mix of channels that say the same cannot fall to
-
-log = logging.getLogger(__name__)
 
 
 class Sound(NamedTuple):
@@ -114,11 +112,9 @@ def to_mono(sound: Sound, sample_rate: int, seconds: float) -> npt.NDArray[np.fl
         loudness = np.sqrt(np.square(sound.samples).mean(axis=0))
         loudest = int(loudness.argmax())
         if np.sqrt(np.square(mono).mean()) < _CANCELLED * loudness[loudest]:
-            log.warning(
+            remark(
                 "the channels of the sound cancel each other when they are mixed: "
-                "channel %d of %d is heard alone",
-                loudest + 1,
-                len(loudness),
+                f"channel {loudest + 1} of {len(loudness)} is heard alone"
             )
             mono = np.ascontiguousarray(sound.samples[:, loudest])
     wanted = round(seconds * sample_rate)
@@ -214,11 +210,10 @@ def _check_excerpt(name: str, excerpt: Excerpt, start: float) -> None:
 def _say_what_is_used(name: str, excerpt: Excerpt, seconds: float, start: float) -> None:
     samples, rate, duration = excerpt
     if np.abs(samples).max() < _SILENCE:
-        log.warning("%s: silent, so nothing tells the picture when to move", name)
+        remark(f"{name}: silent, so nothing tells the picture when to move")
     found = len(samples) / rate
     if found < seconds - 0.001:
-        log.warning("%s: %.2f s of sound, the rest of %g s is silence", name, found, seconds)
+        remark(f"{name}: {found:.2f} s of sound, the rest of {seconds:g} s is silence")
     elif duration is not None and duration > start + seconds + 0.001:
-        log.warning(
-            "%s: lasts %.2f s, used from %g s to %g s", name, duration, start, start + seconds
-        )
+        end = start + seconds
+        remark(f"{name}: lasts {duration:.2f} s, used from {start:g} s to {end:g} s")

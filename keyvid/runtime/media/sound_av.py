@@ -13,7 +13,7 @@ import numpy.typing as npt
 from keyvid.errors import MediaError
 from keyvid.remarks import remark
 from keyvid.runtime.media.arguments import LATEST_SECOND
-from keyvid.runtime.media.ffmpeg import SOUND_CODECS, open_container
+from keyvid.runtime.media.ffmpeg import SOUND_CODECS, SOUND_CONTAINERS, open_container
 from keyvid.runtime.media.ogg import has_links
 from keyvid.runtime.media.sound_channels import kept_channels, mix
 from keyvid.runtime.media.sound_timeline import (
@@ -109,7 +109,7 @@ def _opened(film: Film) -> Iterator[tuple[Any, Any]]:
     """A container and the sound in it that is wanted."""
     film.file.seek(0)
     try:
-        with open_container(film.file, SOUND_CODECS) as container:
+        with open_container(film.file, SOUND_CODECS, SOUND_CONTAINERS) as container:
             yield container, choose_track(container, film.name, film.track)
     except MemoryError:
         raise
@@ -206,13 +206,11 @@ def _say_what_is_missing(name: str, heard: _Heard) -> None:
             "what is lost is silence"
         )
     elif heard.timeline.gaps:
-        log.warning(
-            "%s: nothing is there from %.2f s to %.2f s%s; silence stands for it",
-            name,
-            *heard.timeline.gaps[0],
-            f", the first of {len(heard.timeline.gaps)} gaps"
-            if len(heard.timeline.gaps) > 1
-            else "",
+        (first, end), *others = heard.timeline.gaps
+        more = f", and {len(others)} more such gaps" if others else ""
+        remark(
+            f"{name}: nothing is there from {first:.2f} s to {end:.2f} s{more}; silence stands "
+            "for it"
         )
 
 

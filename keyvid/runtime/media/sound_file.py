@@ -1,15 +1,13 @@
 """Sounds of files, as `keyvid.runtime.media.decoder` reads them."""
 
-import logging
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from keyvid.remarks import remark
 from keyvid.runtime.media import sound_av, sound_libsndfile
 from keyvid.runtime.media.sound_tracks import check_count
-
-log = logging.getLogger(__name__)
 
 
 def read(
@@ -25,7 +23,7 @@ def read(
         check_count(name, track or 1, 1)
     else:
         if sound_libsndfile.is_unfinished(file):
-            log.warning("%s: its recording was not ended; it is read to the file's end", name)
+            remark(f"{name}: its recording was not ended; it is read to the file's end")
         excerpt = sound_av.read(sound_av.Film(file, name, track), seconds, start)
     samples, rate, duration = excerpt
     return {"rate": rate, "duration": duration, "shape": samples.shape}, samples

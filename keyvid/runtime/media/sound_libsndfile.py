@@ -1,6 +1,5 @@
 """Sounds that libsndfile reads: exact to the sample, wherever one begins."""
 
-import logging
 import math
 import os
 import re
@@ -26,8 +25,6 @@ _HEADER = 4096  # bytes in which a WAV file comes to its samples
 _MOST_FRAMES = 1 << 48  # beyond it a header does not know how many there are
 _BLOCK = 1 << 18  # samples
 _MARGIN = 0.05  # seconds on both sides of what is resampled, so that parts have no seam
-
-log = logging.getLogger(__name__)
 
 
 def read(file: IO[bytes], name: str, seconds: float | None, start: float) -> Excerpt | None:

@@ -1,12 +1,10 @@
 """The sounds of a container, and which of them is heard."""
 
-import logging
 from typing import Any
 
 from keyvid.errors import MediaError, SettingsError
+from keyvid.remarks import remark
 from keyvid.runtime.media.ffmpeg import SOUND_CODECS, is_of
-
-log = logging.getLogger(__name__)
 
 
 def check_track(track: object) -> int | None:
@@ -47,7 +45,7 @@ def check_count(name: str, track: int, num_tracks: int) -> None:
     """Refuse the number of a track that a file does not have."""
     if track > num_tracks:
         raise SettingsError(
-            f"{name}: has {num_tracks} sounds, and track is {track}; choose another"
+            f"{name}: track is {track}, and the number of its sounds {num_tracks}; choose another"
         )
 
 
@@ -59,7 +57,7 @@ def say_which(container: Any, name: str, chosen: Any) -> None:
     described = {stream.index: _described(n, stream) for n, stream in enumerate(sounds, 1)}
     heard = described.pop(chosen.index)
     others = ", ".join(described.values())
-    log.warning("%s: has %d sounds; track %s is heard, not %s", name, len(sounds), heard, others)
+    remark(f"{name}: has {len(sounds)} sounds; track {heard} is heard, not {others}")
 
 
 def _is_default(stream: Any) -> bool:
