@@ -40,6 +40,7 @@ class ClipChoices:
         prompt: what is seen and heard, "" for nothing.
         start: second of the sound to begin at, or a time such as "1:02.5".
         length: seconds, "full" for all that the sound has, None for what the networks know.
+        track: which of the sounds of a file, from 1; None for the one that is its default.
         fit, position: how a picture of other proportions is cropped or padded.
         keyframes: "auto" (from the motion), "uniform", frame numbers such as "0,4,8", or the name
             of a file of them, such as the release writes.
@@ -58,6 +59,9 @@ class ClipChoices:
     )
     length: float | str | None = _choice(
         None, str, "Seconds, or as 1:02.5, or full", in_words="as long as the networks' window"
+    )
+    track: int | None = _choice(
+        None, int, "Which of the sounds of a film or file, from 1", in_words="its default one"
     )
     fit: Fit = _choice(
         "crop", str, "crop the picture, or pad it to show all of it", choices=get_args(Fit)

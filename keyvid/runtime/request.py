@@ -157,14 +157,14 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
         request.image, size.height, size.width, fit=request.fit, position=request.position
     )
     if request.length == FULL:
-        found = read_sound(request.audio, MAX_SECONDS, start)
+        found = read_sound(request.audio, MAX_SECONDS, start, request.track)
         num_frames = max(math.floor(len(found.samples) / found.rate * size.fps + 1e-6), 1)
         seconds = num_frames / size.fps
         sound = Sound(found.samples[: math.ceil(seconds * found.rate)], found.rate)
     else:
         num_frames = _num_frames(request.length, size)
         seconds = num_frames / size.fps
-        sound = load_sound(request.audio, seconds, start)
+        sound = load_sound(request.audio, seconds, start, request.track)
     return Inputs(picture, sound, to_mono(sound, size.sample_rate, seconds), num_frames)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 
 from keyvid.command import CONTEXT, common_options, run_command
-from keyvid.errors import SettingsError
+from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media.outputs import check_output, write_atomic
+from keyvid.runtime.media.sources import shown
 from keyvid.score.relsync_cli import relsync_command
 
 _PATH = click.Path(path_type=Path)
@@ -53,6 +54,8 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
     interval by bootstrap over clips. Corrected: F1 on a scale where random timing scores 0.
     Median error: strike minus event.
 
+    A video that cannot be scored is named and left out, and the exit code then is 2.
+
     keyvid-score compare A B compares two versions of the same clips; keyvid-score relsync FOLDER
     gives the KeyVID paper's own measure, by its judge.
     """
@@ -61,19 +64,22 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
         if path:
             check_output(path, suffix)
 
-    from keyvid.score.film import list_videos, read_film
+    from keyvid.score.film import list_videos, read_films
     from keyvid.score.plot import MAX_PANELS, MotionPanel, draw_motion, motion_panel
     from keyvid.score.report import format_scores
     from keyvid.score.results import Observation, observe, to_json
 
     clips: list[Observation] = []
     panels: list[MotionPanel] = []
-    with click.progressbar(list_videos(folder), label="videos", file=sys.stderr) as videos:
-        for video in videos:  # one in memory at a time
-            film = read_film(video)
+    names = list_videos(folder)
+    with click.progressbar(names, label="videos", file=sys.stderr) as videos:
+        for film in read_films(videos):
             clips.append(observe(film))
             if plot and len(panels) < MAX_PANELS:
                 panels.append(motion_panel(film, clips[-1]))
+    left_out = len(names) - len(clips)
+    if not clips:
+        raise MediaError(f"{shown(folder)}: none of its {left_out} videos can be scored, see above")
     if json_file:
         write_atomic(json_file, json.dumps(to_json(clips), indent=1).encode() + b"\n")
     if plot:
@@ -81,6 +87,11 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
         draw_motion(panels, f"{folder.resolve().name}: motion").save(page, "PNG")
         write_atomic(plot, page.getvalue())
     click.echo(format_scores(clips), nl=False)
+    if left_out:
+        raise MediaError(
+            f"{left_out} of {len(names)} videos are left out, see above; repair them, or take "
+            "them away"
+        )
 
 
 @click.command(context_settings=CONTEXT)

@@ -1,6 +1,8 @@
 """A folder of videos, each with the events that are heard in it."""
 
 import json
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import av
 import numpy as np
 
 from keyvid.errors import MediaError
+from keyvid.runtime.media.ffmpeg import FILM_CODECS, FILM_CONTAINERS, open_container
 from keyvid.runtime.media.sources import decoder_message, shown
 
 EVENTS = ("contact", "change")
@@ -16,6 +19,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 _ROWS = 96  # videos are shrunk to this height: both measures average over more than that
 _FACTS = '{"events_s": [seconds, ...]}'
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,17 @@ def list_videos(folder: Path) -> list[Path]:
     if not videos:
         raise MediaError(f"{shown(folder)}: holds no video; want {', '.join(VIDEO_SUFFIXES)}")
     return videos
+
+
+def read_films(videos: Iterable[Path]) -> Iterator[Film]:
+    """Those that can be read, one in memory at a time; a warning for each that cannot."""
+    for video in videos:
+        try:
+            film = read_film(video)
+        except MediaError as error:
+            log.warning("left out: %s", error)
+        else:
+            yield film
 
 
 def read_film(path: Path) -> Film:
@@ -103,7 +119,10 @@ def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
     frames: list[np.ndarray] = []
     times: list[float] = []
     try:
-        with av.open(str(path)) as container:
+        with (
+            open(path, "rb", buffering=0) as file,
+            open_container(file, FILM_CODECS, FILM_CONTAINERS) as container,
+        ):
             origin = (container.start_time or 0) / av.time_base
             for frame in container.decode(video=0):
                 rows = min(_ROWS, frame.height)
@@ -111,7 +130,7 @@ def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 small = frame.reformat(columns, rows, "rgb24", interpolation="AREA")
                 frames.append(small.to_ndarray())
                 times.append(float(frame.time) - origin)
-    except (av.FFmpegError, IndexError, TypeError, ValueError) as error:
+    except (OSError, av.FFmpegError, IndexError, TypeError, ValueError) as error:
         reason = decoder_message(error)
         raise MediaError(f"{name}: not a video that can be read ({reason})") from error
     if len(frames) < 3 or (np.diff(times) <= 0).any():

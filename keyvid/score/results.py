@@ -11,7 +11,7 @@ import numpy as np
 from keyvid.errors import MediaError
 from keyvid.runtime.media.sources import shown
 from keyvid.score.agreement import TOLERANCES_MS, Agreement, TimedClip, agree, median_error_ms
-from keyvid.score.film import Film, list_videos, read_film
+from keyvid.score.film import Film, list_videos, read_films
 from keyvid.score.motion import MEASURES, find_strikes
 
 
@@ -101,11 +101,13 @@ def to_json(clips: Sequence[Observation]) -> dict[str, Any]:
 def read_clips(path: Path) -> list[Observation]:
     """The clips of a folder of videos, or those that a result file was made of.
 
+    Videos that cannot be read are left out, with a warning.
+
     Raises:
         MediaError: what is missing or wrong.
     """
     if path.is_dir():
-        return [observe(read_film(video)) for video in list_videos(path)]
+        return [observe(film) for film in read_films(list_videos(path))]
     try:
         return [_from_json(values) for values in json.loads(path.read_text())["clips"]]
     except FileNotFoundError:

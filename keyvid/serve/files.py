@@ -6,9 +6,7 @@ from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
 
-def send_file(
-    request: Request, path: Path, kind: str, name: str | None = None
-) -> Response:
+def send_file(request: Request, path: Path, kind: str, name: str | None = None) -> Response:
     """The file at `path`, or 304 where `If-None-Match` names what it is.
 
     Args:

@@ -83,7 +83,9 @@ class Guard:
             return None
         headers = Headers(scope=scope)
         if not self._hosts.know(host := headers.get("host", "")):
-            detail = f"this server is not called {host[:80]!r}; --allow-host names what it is called"
+            detail = (
+                f"this server is not called {host[:80]!r}; --allow-host names what it is called"
+            )
             return problem(path, 421, detail)
         if scope["method"] not in _READS_ONLY and not _is_of_this_site(headers):
             return problem(path, 403, "another site's page asks for this; open the server's own")

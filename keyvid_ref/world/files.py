@@ -12,11 +12,18 @@ from keyvid_ref.world import world
 
 
 def write_clip(clip: world.WorldClip, folder: Path, name: str) -> None:
-    """Write the first frame, the sound and what is known: NAME.png, NAME.wav, NAME.json."""
+    """Write the first frame, the sound and what is known: NAME.png, NAME.wav, NAME.json.
+
+    What is known is what `keyvid-score` wants beside a clip that is made of the two.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(clip.frames[0]).save(folder / f"{name}.png")
     soundfile.write(folder / f"{name}.wav", clip.waveform, world.SAMPLE_RATE)
-    facts = {"kind": clip.kind, "events_s": [round(float(event), 4) for event in clip.events]}
+    facts = {
+        "kind": clip.kind,
+        "event": world.KINDS[clip.kind].event,
+        "events_s": [round(float(event), 4) for event in clip.events],
+    }
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 

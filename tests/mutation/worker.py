@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from keyvid.bundle.specs import FileSpec
 from keyvid.errors import KeyvidError
 from keyvid.runtime.media.picture import load_image
 from keyvid.runtime.media.sound import load_sound, read_sound, sound_duration, to_mono
-from keyvid.runtime.media.sources import silent_stderr
 from keyvid.runtime.pipeline import Pipeline
 from tests.mutation.damage import damaged
 
@@ -91,7 +91,7 @@ def _picture(rng: random.Random) -> bytes:
         image = portrait.convert("RGB").resize((rng.choice((1, 60, 200)), rng.choice((1, 90))))
     buffer = io.BytesIO()
     try:
-        with silent_stderr():
+        with _silent_stderr():
             mode = rng.choice(_MODES)
             if options.get("compression") == "jpeg":  # of 16 bits, Pillow 12.3 dies of it
                 mode = "RGB"
@@ -99,6 +99,19 @@ def _picture(rng: random.Random) -> bytes:
     except (OSError, KeyError, ValueError):  # not every format has every mode
         image.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing reaches file descriptor 2: libtiff prints there what it thinks of odd modes."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def read_a_sound(rng: random.Random) -> None:

@@ -74,7 +74,11 @@ SOUNDS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "not a sound that can be read",
     ),
     "text": ("bad.wav", lambda path: path.write_text("hello"), "not a sound that can be read"),
-    "picture": ("bad.png", lambda path: Image.new("RGB", (9, 9)).save(path), "has no sound"),
+    "picture": (
+        "bad.png",
+        lambda path: Image.new("RGB", (9, 9)).save(path),
+        r"not a sound .*of a kind that is not read here",
+    ),
     "folder": ("bad.wav", Path.mkdir, "is not a file; give the name of one"),
     "no samples": (
         "bad.wav",

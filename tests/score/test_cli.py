@@ -118,8 +118,12 @@ def test_wrong_facts_are_explained(
     else:
         (folder / "a.json").write_text(facts)
     assert run(folder, "--json", tmp_path / "scores.json") == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "scores.json").exists()
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.splitlines()[-1].startswith("keyvid-score: 1 of 4 videos are left out")
+    assert "9 events in 3 clips" in printed.out
+    scored = json.loads((tmp_path / "scores.json").read_text())
+    assert [clip["name"] for clip in scored["clips"]] == ["b", "c", "d"]
 
 
 def test_folders_without_videos_and_files_that_are_none_are_refused(
@@ -132,7 +136,10 @@ def test_folders_without_videos_and_files_that_are_none_are_refused(
     (tmp_path / "a.mp4").write_bytes(b"not a video")
     (tmp_path / "a.json").write_text('{"events_s": []}')
     assert run(tmp_path) == 2
-    assert "a.mp4: not a video that can be read" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "a.mp4: not a video that can be read" in printed.err
+    assert "none of its 1 videos can be scored" in printed.err
+    assert printed.out == ""
 
 
 def differences(table: str) -> dict[tuple[str, str], list[str]]:

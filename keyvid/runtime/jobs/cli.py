@@ -145,6 +145,10 @@ def _infer(
 
 
 def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:
+    from keyvid.runtime.media import isolation
+
+    isolation.warm_up()  # it starts while this process imports what it needs
+
     from keyvid.runtime.outputs import (
         asked_for,
         check_outputs,

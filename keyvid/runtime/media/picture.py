@@ -1,35 +1,21 @@
 """Pictures in: any picture as RGB of the wanted size, upright, in sRGB."""
 
-import io
 import os
 from typing import IO, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
 from keyvid.errors import MediaError, SettingsError
-from keyvid.remarks import remark
+from keyvid.runtime.media import isolation
 from keyvid.runtime.media.arguments import parse_position
-from keyvid.runtime.media.picture_file import read_picture
-from keyvid.runtime.media.sources import decoder_message, open_source
+from keyvid.runtime.media.colour import Coding
+from keyvid.runtime.media.framing import frame_picture, unreadable
+from keyvid.runtime.media.sources import open_source
 from keyvid.vocabulary import Fit
 
 ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image | npt.NDArray[np.uint8]
-
-_BACKGROUND = "white"  # of pictures with transparency: cut-outs and logos are mostly drawn for it
-_CUT_WITHOUT_A_WORD = 0.2  # of the picture
-_BAND = 1 << 22  # pixels that are scaled to 8 bits at a time
-_ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def load_image(
@@ -43,8 +29,9 @@ def load_image(
     """A picture, turned as its EXIF says, scaled to (height, width), its colours in sRGB.
 
     Args:
-        source: a file that Pillow reads by its name, "-" for standard input, an open file, an open
-            image, or uint8 (H, W, 3) or (3, H, W) of anything that NumPy takes as an array.
+        source: a file of a picture, or of a film, whose first frame it is, by its name, "-" for
+            standard input, an open file, an open image, or uint8 (H, W, 3) or (3, H, W) of
+            anything that NumPy takes as an array.
         fit: "crop" for the largest part of these proportions, "pad" for all of it between bars of
             the colour of its edge.
         position: which part, or where between the bars; see `parse_position`.
@@ -57,34 +44,39 @@ def load_image(
     if fit not in get_args(Fit):
         raise SettingsError(f"fit {fit!r}: want one of {', '.join(get_args(Fit))}")
     place = parse_position(position)
-    name, image = _open(source, 2 * max(height, width))
-    try:
-        profile = image.info.get("icc_profile")
-        image = _upright(image)
-        if fit == "crop":
-            _say_what_is_cut(name, image.size, (width, height))
-        image = _fitted(_resizable(name, image), (width, height), fit, place)
-        return np.array(_opaque(_in_srgb(name, image, profile)))
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        raise _unreadable(name, error) from error
-
-
-def _open(source: Any, side: int) -> tuple[str, Image.Image]:
-    """The name of a picture in messages, and its pixels."""
-    if isinstance(source, Image.Image):
+    if isinstance(source, Image.Image) or hasattr(source, "__array__"):
+        name, image = _open(source)
         try:
-            return "the image", source.copy()
-        except Exception as error:  # it may be opened, and not yet read
-            raise _unreadable("the image", error) from error
-    if hasattr(source, "__array__"):
-        return "image array", Image.fromarray(_as_pixels(source))
+            coding = Coding(profile=image.info.get("icc_profile"))
+            return frame_picture(name, image, coding, (width, height), fit, place)
+        except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as e:
+            raise unreadable(name, e) from e
     with open_source(source, "picture") as (name, file):
-        try:
-            return name, read_picture(file, name, side)
-        except MediaError:
-            raise
-        except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-            raise _unreadable(name, error) from error
+        answer = isolation.decode(
+            "picture", file, name, height=height, width=width, fit=fit, place=place
+        )
+    return np.frombuffer(answer.content, np.uint8).reshape(height, width, 3)
+
+
+def picture_size(source: str | os.PathLike[str] | IO[bytes]) -> tuple[int, int]:
+    """Width and height as the header of a file says them, nothing decoded.
+
+    Raises:
+        MediaError: it is no picture.
+    """
+    with open_source(source, "picture") as (name, file):
+        width, height = isolation.decode("picture_size", file, name).values["size"]
+    return width, height
+
+
+def _open(source: Any) -> tuple[str, Image.Image]:
+    """The name of a picture in messages, and its pixels."""
+    if hasattr(source, "__array__") and not isinstance(source, Image.Image):
+        return "image array", Image.fromarray(_as_pixels(source))
+    try:
+        return "the image", source.copy()
+    except Exception as error:  # it may be opened, and not yet read
+        raise unreadable("the image", error) from error
 
 
 def _as_pixels(source: Any) -> npt.NDArray[np.uint8]:
@@ -100,124 +92,3 @@ def _as_pixels(source: Any) -> npt.NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise MediaError(f"image array is {array.dtype} {array.shape}, expected uint8 (H, W, 3)")
     return np.ascontiguousarray(array)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))  # type: ignore[arg-type] # None: none
-    except Exception:  # damaged EXIF says nothing; the pixels are all that is wanted
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _say_what_is_cut(name: str, size: tuple[int, int], wanted: tuple[int, int]) -> None:
-    proportions = size[0] / size[1] / (wanted[0] / wanted[1])
-    cut = 1 - min(proportions, 1 / proportions)
-    if cut > _CUT_WITHOUT_A_WORD:
-        sides = "left and right" if proportions > 1 else "top and bottom"
-        remark(
-            f"{name}: {100 * cut:.0f} % of the picture are cut off, at its {sides}; fit 'pad' "
-            "keeps all of it, a crop position chooses the part"
-        )
-
-
-def _resizable(name: str, image: Image.Image) -> Image.Image:
-    """The same picture in 8 bits per channel, in a mode that can be scaled."""
-    if image.mode.startswith(("I", "F")):
-        image = _in_8_bits(name, image)
-    if image.has_transparency_data:
-        return image if image.mode == "RGBA" else image.convert("RGBA")
-    return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
-
-
-def _in_8_bits(name: str, image: Image.Image) -> Image.Image:
-    """A picture of one channel of integers or floats, as L."""
-    rows = max(1, _BAND // image.width)
-    tops = range(0, image.height, rows)
-
-    def band(top: int) -> npt.NDArray[np.float32]:
-        box = (0, top, image.width, min(top + rows, image.height))
-        values = np.asarray(image.crop(box), dtype=np.float32)
-        return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-
-    usual = 1.0 if image.mode == "F" else 65_535.0
-    white = _white(max(float(band(top).max()) for top in tops), image.mode)
-    if white != usual:
-        remark(f"{name}: values are taken as 0 (black) to {white:g} (white)")
-    grey = np.empty((image.height, image.width), np.uint8)
-    for top in tops:
-        grey[top : top + rows] = np.clip(band(top) * (255.0 / white) + 0.5, 0.0, 255.0)
-    return Image.fromarray(grey)
-
-
-def _white(largest: float, mode: str) -> float:
-    """The value that means white: floats to 1, else integers of the fewest bytes that hold it."""
-    if mode.startswith("I;16"):
-        return 65_535.0
-    steps = (255.0, 65_535.0, 2.0**31 - 1)
-    return next(
-        (white for white in ((1.0, *steps) if mode == "F" else steps) if largest <= white), largest
-    )
-
-
-def _fitted(
-    image: Image.Image, size: tuple[int, int], fit: Fit, place: tuple[float, float]
-) -> Image.Image:
-    if fit == "crop":
-        return ImageOps.fit(image, size, Image.Resampling.LANCZOS, centering=place)
-    scale = min(size[0] / image.width, size[1] / image.height)
-    inner = (
-        min(size[0], max(1, round(image.width * scale))),
-        min(size[1], max(1, round(image.height * scale))),
-    )
-    image = image.resize(inner, Image.Resampling.LANCZOS)
-    left, top = (round((size[i] - inner[i]) * place[i]) for i in (0, 1))
-    padded = Image.new(image.mode, size, _edge_colour(image))
-    padded.paste(image, (left, top))
-    return padded
-
-
-def _edge_colour(image: Image.Image) -> Any:
-    """The median of the pixels around a picture, so that bars beside it catch no eye."""
-    pixels = np.asarray(image)
-    edge = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-    median = np.median(np.concatenate(edge), axis=0).round().astype(int)
-    return int(median) if median.ndim == 0 else tuple(median.tolist())
-
-
-def _in_srgb(name: str, image: Image.Image, profile: object) -> Image.Image:
-    """RGB or RGBA, its colours converted from the profile that came with them."""
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
-    if image.mode == "LAB":
-        source: Any = ImageCms.createProfile("LAB")
-    elif isinstance(profile, bytes) and profile:
-        source = io.BytesIO(profile)
-    else:
-        return image.convert(mode)
-    try:
-        found = ImageCms.getOpenProfile(source) if isinstance(source, io.BytesIO) else source
-        alpha = image.getchannel("A") if mode == "RGBA" else None
-        colours = image.convert("RGB") if alpha else image
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(colours, found, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
-        remark(f"{name}: its colour profile is ignored ({decoder_message(error)})")
-        return image.convert(mode)
-    assert converted is not None  # it is only when it converts in place
-    if alpha:
-        converted.putalpha(alpha)
-    return converted
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    backdrop = Image.new("RGBA", image.size, _BACKGROUND)
-    return Image.alpha_composite(backdrop, image).convert("RGB")
-
-
-def _unreadable(name: str, error: Exception) -> MediaError:
-    return MediaError(
-        f"{name}: not a picture that can be read ({decoder_message(error)}); "
-        "give a whole PNG, JPEG or WebP file"
-    )

@@ -9,20 +9,25 @@ import numpy.typing as npt
 
 from keyvid.errors import MediaError
 from keyvid.remarks import remark
-from keyvid.runtime.media import sound_av, sound_libsndfile
+from keyvid.runtime.media import isolation
 from keyvid.runtime.media.arguments import parse_time
+from keyvid.runtime.media.sound_channels import mix
 from keyvid.runtime.media.sound_timeline import (
+    HIGHEST_RATE,
     MOST_CHANNELS,
     Excerpt,
     check_format,
     resample,
 )
+from keyvid.runtime.media.sound_tracks import check_count, check_track
 from keyvid.runtime.media.sources import open_source
 
 AudioSource = str | os.PathLike[str] | IO[bytes] | tuple[Any, float]
 
 _SILENCE = 1e-4  # of full scale: nothing that 16 bits could tell from noise
 _LOUDEST = 100.0  # times full scale: beyond it the samples are integers in disguise
+_LONGEST = 3600.0  # seconds of a part for which more is allowed
+_COST = 0.02  # seconds of computing that a second of a long part may take
 _CANCELLED = 0.1  # of a channel: what a mix of channels that say the same cannot fall to
 
 
@@ -33,8 +38,13 @@ class Sound(NamedTuple):
     rate: int
 
 
-def load_sound(source: AudioSource, seconds: float, start: float = 0.0) -> Sound:
+def load_sound(
+    source: AudioSource, seconds: float, start: float = 0.0, track: int | None = None
+) -> Sound:
     """A part of a sound, padded with silence where it ends earlier.
+
+    More than two channels are mixed into two, by where their loudspeakers stand; a rate beyond
+    48 kHz becomes 48 kHz.
 
     Args:
         source: a file that libsndfile or FFmpeg decodes (also a video) by its name, "-" for
@@ -43,19 +53,25 @@ def load_sound(source: AudioSource, seconds: float, start: float = 0.0) -> Sound
         seconds: wanted length.
         start: seconds on the file's clock, which begins with its sound or its picture, whichever
             is first.
+        track: which of a file's sounds, from 1; None for the one that it says is the default.
     Raises:
         MediaError: what is wrong with the sound.
-        SettingsError: `start` is not a time.
+        SettingsError: `start` is not a time, or there is no such track.
     """
     start = parse_time(start)
-    name, excerpt = _read(source, seconds, start)
+    name, excerpt = _read(source, seconds, start, track)
     _check_excerpt(name, excerpt, start)
     _say_what_is_used(name, excerpt, seconds, start)
     missing = math.ceil(seconds * excerpt.rate) - len(excerpt.samples)
     return Sound(np.pad(excerpt.samples, ((0, max(missing, 0)), (0, 0))), excerpt.rate)
 
 
-def read_sound(source: AudioSource, seconds: float | None = None, start: float = 0.0) -> Excerpt:
+def read_sound(
+    source: AudioSource,
+    seconds: float | None = None,
+    start: float = 0.0,
+    track: int | None = None,
+) -> Excerpt:
     """A part of a sound as long as the sound has it; only the part is decoded and held in memory.
 
     Parts of one sound have the same rate and channels, and follow each other without a seam in
@@ -67,22 +83,23 @@ def read_sound(source: AudioSource, seconds: float | None = None, start: float =
         MediaError, SettingsError: as `load_sound`; also where nothing is left at `start`.
     """
     start = parse_time(start)
-    name, excerpt = _read(source, seconds, start)
+    name, excerpt = _read(source, seconds, start, track)
     _check_excerpt(name, excerpt, start)
     return excerpt
 
 
-def sound_duration(source: AudioSource) -> float:
+def sound_duration(source: AudioSource, track: int | None = None) -> float:
     """Seconds from the beginning of a file's clock to the end of its sound.
 
     Where no header says it, the file is read through, but nothing is decoded.
     """
+    track = check_track(track)
     if isinstance(source, tuple):
         samples, rate = _as_samples(source)
         return len(samples) / rate
     with open_source(source, "sound") as (name, file):
-        duration = sound_libsndfile.duration(file)
-        return sound_av.duration(file, name) if duration is None else duration
+        answer = isolation.decode("sound_duration", file, name, track=track)
+        return float(answer.values["duration"])
 
 
 def to_mono(sound: Sound, sample_rate: int, seconds: float) -> npt.NDArray[np.float32]:
@@ -105,17 +122,41 @@ def to_mono(sound: Sound, sample_rate: int, seconds: float) -> npt.NDArray[np.fl
     return np.pad(mono, (0, wanted - len(mono)))
 
 
-def _read(source: AudioSource, seconds: float | None, start: float) -> tuple[str, Excerpt]:
+def _read(
+    source: AudioSource, seconds: float | None, start: float, track: int | None
+) -> tuple[str, Excerpt]:
     """The name of a sound in messages, and the part that it has of what is wanted."""
+    track = check_track(track)
     if isinstance(source, tuple):
         samples, rate = _as_samples(source)
+        check_count("audio samples", track or 1, 1)
         first = round(start * rate)
         stop = None if seconds is None else first + math.ceil(seconds * rate)
-        wanted = samples[first:stop].astype(np.float32)
-        return "audio samples", Excerpt(wanted, rate, len(samples) / rate)
+        wanted = mix(samples[first:stop].astype(np.float32), ())
+        kept_rate = min(rate, HIGHEST_RATE)
+        excerpt = Excerpt(resample(wanted, rate, kept_rate), kept_rate, len(samples) / rate)
+        return "audio samples", excerpt
     with open_source(source, "sound") as (name, file):
-        excerpt = sound_libsndfile.read(file, name, seconds, start)
-        return name, excerpt or sound_av.read(file, name, seconds, start)
+        answer = isolation.decode(
+            "sound",
+            file,
+            name,
+            _limits(seconds),
+            seconds=seconds,
+            start=start,
+            track=track,
+        )
+    values = answer.values
+    samples = np.frombuffer(answer.content, np.float32).reshape(values["shape"])
+    return name, Excerpt(samples, values["rate"], values["duration"])
+
+
+def _limits(seconds: float | None) -> isolation.Limits:
+    """What decoding may take: more for a long part than what is enough for a short one."""
+    base = isolation.Limits()
+    seconds = _LONGEST if seconds is None else min(seconds, _LONGEST)
+    copies = 3 * round(seconds * HIGHEST_RATE) * 2 * np.dtype(np.float32).itemsize
+    return isolation.Limits(base.seconds + seconds * _COST, base.memory + copies)
 
 
 def _as_samples(source: tuple[Any, ...]) -> tuple[npt.NDArray[np.floating[Any]], int]:

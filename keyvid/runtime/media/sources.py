@@ -1,15 +1,13 @@
 """What a user gives to be read: a file's name, an open file, or standard input."""
 
-import io
 import os
 import re
 import shutil
 import stat
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any
 
 from keyvid.errors import MediaError
@@ -18,7 +16,6 @@ FileSource = str | os.PathLike[str] | IO[bytes]
 STANDARD_STREAM = "-"
 
 _LONGEST_NAME = 200  # characters of it in a message
-_stderr_lock = threading.Lock()
 
 
 @contextmanager
@@ -92,22 +89,3 @@ def decoder_message(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     text = re.sub(r"<_io\.[^<>]*>", "it", text)  # a file that has no name
     return shown(" ".join(text.split()))
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Nothing reaches file descriptor 2: for libraries that print there by themselves.
-
-    What other threads write there in the meantime is lost too, so only short work belongs in it.
-    """
-    with _stderr_lock, suppress(OSError, io.UnsupportedOperation):
-        sys.stderr.flush()
-    with _stderr_lock:
-        kept = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -80,7 +80,7 @@ def test_resampling_is_band_limited() -> None:
     assert np.abs(got[200:-200]).max() < 1e-3
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6, 7])
+@pytest.mark.parametrize("channels", [1, 2, 7, 64])
 def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     wave = np.zeros((32_000, channels), np.float32)
     wave[:, -1] = tone(RATE)
