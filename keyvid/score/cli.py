@@ -31,8 +31,15 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.argument("folder", type=_PATH)
 @click.option("--json", "json_file", type=_PATH, help="Scores and what was seen, to write as well")
 @click.option("--plot", type=_PATH, help="PNG to write as well: motion, events and strikes")
+@click.option(
+    "--av-align",
+    "with_av_align",
+    is_flag=True,
+    help="Also AV-Align, which needs no NAME.json: onsets of the videos' own sound "
+    "against peaks of the frame difference.",
+)
 @common_options
-def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
+def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_align: bool) -> None:
     """Do things happen in the videos of FOLDER when they are heard?
 
     Beside each video lies NAME.json with the seconds at which its sound says that something
@@ -50,6 +57,9 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
     interval by bootstrap over clips. Corrected: F1 on a scale where random timing scores 0.
     Median error: strike minus event.
 
+    --av-align is for clips whose events nobody knows, and for comparison with papers. It does not
+    tell flicker from motion: perfect timing can score less than a half.
+
     keyvid-score compare A B compares two versions of the same clips.
     """
     _require_scipy()
@@ -57,26 +67,38 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
         if path:
             check_output(path, suffix)
 
-    from keyvid.score.film import list_videos, read_film
+    from keyvid.score.av_align import Alignment, align_video, format_alignments
+    from keyvid.score.film import has_facts, list_videos, read_film
     from keyvid.score.plot import MAX_PANELS, MotionPanel, draw_motion, motion_panel
     from keyvid.score.report import format_scores
     from keyvid.score.results import Observation, observe, to_json
 
     clips: list[Observation] = []
+    alignments: list[Alignment] = []
     panels: list[MotionPanel] = []
     with click.progressbar(list_videos(folder), label="videos", file=sys.stderr) as videos:
         for video in videos:  # one in memory at a time
+            if with_av_align:
+                alignments.append(align_video(video))
+                if not has_facts(video):
+                    continue
             film = read_film(video)
             clips.append(observe(film))
             if plot and len(panels) < MAX_PANELS:
                 panels.append(motion_panel(film, clips[-1]))
     if json_file:
-        write_atomic(json_file, json.dumps(to_json(clips), indent=1).encode() + b"\n")
-    if plot:
+        result = to_json(clips) if clips else {"clips": []}
+        if with_av_align:
+            result["av_align"] = {clip.name: clip.value for clip in alignments}
+        write_atomic(json_file, json.dumps(result, indent=1).encode() + b"\n")
+    if plot and panels:
         page = io.BytesIO()
         draw_motion(panels, f"{folder.resolve().name}: motion").save(page, "PNG")
         write_atomic(plot, page.getvalue())
-    click.echo(format_scores(clips), nl=False)
+    tables = [format_scores(clips)] if clips else []
+    if with_av_align:
+        tables.append(format_alignments(alignments))
+    click.echo("\n".join(tables), nl=False)
 
 
 @click.command(context_settings=CONTEXT)

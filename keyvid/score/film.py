@@ -51,6 +51,11 @@ def list_videos(folder: Path) -> list[Path]:
     return videos
 
 
+def has_facts(video: Path) -> bool:
+    """Whether a JSON file lies beside a video."""
+    return video.with_suffix(".json").exists()
+
+
 def read_film(path: Path) -> Film:
     """A video with the facts in the JSON file of the same name.
 
@@ -58,7 +63,7 @@ def read_film(path: Path) -> Film:
         MediaError: which file is missing or wrong.
     """
     facts = _read_facts(path.with_suffix(".json"), path)
-    frames, times = _read_video(path)
+    frames, times = read_video(path)
     duration = float(times[-1] + np.median(np.diff(times)))
     events = np.sort(np.array(facts["events_s"], np.float64))
     outside = events[(events < 0) | (events > duration)]
@@ -99,8 +104,12 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file."""
+def read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file.
+
+    Raises:
+        MediaError: what is wrong with the video.
+    """
     name = shown(path)
     frames: list[np.ndarray] = []
     times: list[float] = []
