@@ -134,20 +134,13 @@ def generator_loss(
     batch: int,
     generator: torch.Generator,
     moving_weight: float = 1.0,
-    crop: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Velocity loss on sets of keyframes, conditioned on the first frame repeated.
-
-    Args:
-        crop: rows and columns of latents to train on instead of whole frames.
-    """
+    """Velocity loss on sets of keyframes, conditioned on the first frame repeated."""
     clip = clips.choose(batch, generator)
     index = _keyframe_sets(clips["keyframes"][clip], preset.frames, generator)
     sample = _draw_sample(clips, clip, index, generator)
     first = clips["latent"][clip, 0].float()[:, :, None].expand_as(sample.latent)
     sample = replace(sample, condition=first)
-    if crop:
-        sample = sample.crop(crop, generator)
     fps = preset.keyframe_fps
     return _velocity_loss(unet, sample, fps, index, preset, moving_weight, generator)
 

@@ -16,7 +16,7 @@ from keyvid_ref.world import world
 _VALIDATION_BATCHES = 8
 _AUTOENCODER_CLIPS = 2000  # whose frames are kept on the device
 _FIRST_CLIPS = 400  # of which some frames tell the statistics
-_CROP = (8, 12)  # latents that U-Nets see at first, with `Run.crops`
+_CROP = (8, 12)  # latents that the interpolator sees at first
 
 
 def draw(run: Run) -> None:
@@ -159,11 +159,7 @@ def encode(run: Run) -> None:
 def train_generator(run: Run) -> None:
     """The keyframe generator: what moves counts most at first, then every place as much."""
     unet = run.begin("generator")
-    loss = losses.generator_loss
-    if run.crops:
-        crops = partial(loss, crop=_CROP)
-        _fit_unet(run, "generator", "generator_crops", unet, crops, 0.6, held=loss)
-    _fit_unet(run, "generator", "generator", unet, loss, 0 if run.crops else 0.5)
+    _fit_unet(run, "generator", "generator", unet, losses.generator_loss, 0.5)
     run.save({"generator": unet})
 
 
@@ -251,7 +247,7 @@ PARTS = {
     "localizer": Part(train_localizer, ("localizer",), ("localizer",)),
     "encode": Part(encode),
     "decoder": Part(train_decoder, (), ("decoder",)),
-    "generator": Part(train_generator, ("generator",), ("generator_crops", "generator")),
+    "generator": Part(train_generator, ("generator",), ("generator",)),
     "interpolator": Part(
         train_interpolator, ("interpolator",), ("interpolator_runs", "interpolator")
     ),

@@ -26,7 +26,6 @@ RECIPES = {
     "audio_encoder": Recipe(200, 128, 6e-4),
     "localizer": Recipe(200, 128, 6e-4),
     "generator": Recipe(540, 96, 1.5e-3, beta2=0.95, ema_decay=0.9992, warmup_steps=200),
-    "generator_crops": Recipe(540, 96, 1.5e-3, beta2=0.95, ema_decay=0.9992, warmup_steps=200),
     "interpolator_runs": Recipe(300, 96, 1.2e-3, beta2=0.95, ema_decay=0.999, warmup_steps=200),
     "interpolator": Recipe(200, 24, 5e-4, beta2=0.95, warmup_steps=50),
 }
@@ -38,7 +37,8 @@ class Run:
 
     scale: of the recipes' seconds; seconds: of each part, instead; batch_scale: of the batches;
     steps: most steps of a phase; threads: 0 for torch's own choice.
-    start: folder of weights to begin from, where it has them.
+    rate_scale: of the learning rates. start: folder of weights to begin from, where it has them.
+    recordings: folder of recorded sounds for the ears.
     """
 
     folder: Path
