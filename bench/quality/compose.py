@@ -59,6 +59,11 @@ def compose_sounds(count: int, seconds: float, noise_db: int | None) -> Iterator
         yield _compose(number, kinds[number % len(kinds)], seconds, noise_db)
 
 
+def name_level(noise_db: int | None) -> str:
+    """A level of noise in words."""
+    return "clean" if noise_db is None else f"{noise_db} dB"
+
+
 def _compose(number: int, kind: str, seconds: float, noise_db: int | None) -> Sound:
     """One recording of the kind, or in every third sound several, at 1 to 5 onsets in 2 s."""
     rng = np.random.default_rng([number, round(seconds)])

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from bench.quality.compose import NOISE_LEVELS_DB, SAMPLE_RATE, Sound, compose_sounds
+from bench.quality.compose import NOISE_LEVELS_DB, SAMPLE_RATE, Sound, compose_sounds, name_level
 from bench.quality.examples import SPLITS
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Dimensions
@@ -76,9 +76,10 @@ def listen(score: Score, size: Dimensions, count: int) -> dict[str, list[Heard]]
     heard: dict[str, list[Heard]] = {}
     for seconds, number in ((2, count), (_LONG_S, max(1, count // _LONG_SHARE))):
         for noise_db in NOISE_LEVELS_DB:
-            level = "clean" if noise_db is None else f"{noise_db} dB"
             sounds = compose_sounds(number, seconds, noise_db)
-            heard[f"{seconds} s, {level}"] = [hear(sound, score, size) for sound in sounds]
+            heard[f"{seconds} s, {name_level(noise_db)}"] = [
+                hear(sound, score, size) for sound in sounds
+            ]
     heard["2 s, drawn"] = [hear(sound, score, size) for sound in _drawn_sounds(count)]
     return heard
 
