@@ -35,8 +35,15 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.argument("folder", type=_PATH)
 @click.option("--json", "json_file", type=_PATH, help="Scores and what was seen, to write as well")
 @click.option("--plot", type=_PATH, help="PNG to write as well: motion, events and strikes")
+@click.option(
+    "--av-align",
+    "with_av_align",
+    is_flag=True,
+    help="Also AV-Align, which needs no NAME.json: onsets of the videos' own sound "
+    "against peaks of the frame difference.",
+)
 @common_options
-def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
+def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_align: bool) -> None:
     """Do things happen in the videos of FOLDER when they are heard?
 
     Beside each video lies NAME.json with the seconds at which its sound says that something
@@ -54,6 +61,9 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
     interval by bootstrap over clips. Corrected: F1 on a scale where random timing scores 0.
     Median error: strike minus event.
 
+    --av-align is for clips whose events nobody knows, and for comparison with papers. It does not
+    tell flicker from motion: perfect timing can score less than a half.
+
     A video that cannot be scored is named and left out, and the exit code then is 2.
 
     keyvid-score compare A B compares two versions of the same clips; keyvid-score relsync FOLDER
@@ -64,29 +74,39 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None) -> None:
         if path:
             check_output(path, suffix)
 
-    from keyvid.score.film import list_videos, read_films
+    from keyvid.score.av_align import Alignment, align_video, format_alignments
+    from keyvid.score.film import has_facts, list_videos, read_each, read_films
     from keyvid.score.plot import MAX_PANELS, MotionPanel, draw_motion, motion_panel
     from keyvid.score.report import format_scores
     from keyvid.score.results import Observation, observe, to_json
 
+    names = list_videos(folder)
+    alignments: list[Alignment] = list(read_each(names, align_video)) if with_av_align else []
+    known = [name for name in names if has_facts(name)] if with_av_align else names
     clips: list[Observation] = []
     panels: list[MotionPanel] = []
-    names = list_videos(folder)
-    with click.progressbar(names, label="videos", file=sys.stderr) as videos:
+    with click.progressbar(known, label="videos", file=sys.stderr) as videos:
         for film in read_films(videos):
             clips.append(observe(film))
             if plot and len(panels) < MAX_PANELS:
                 panels.append(motion_panel(film, clips[-1]))
-    left_out = len(names) - len(clips)
-    if not clips:
+    unread = len(names) - len(alignments) if with_av_align else 0
+    left_out = max(unread, len(known) - len(clips))
+    if not clips and not alignments:
         raise MediaError(f"{shown(folder)}: none of its {left_out} videos can be scored, see above")
     if json_file:
-        write_atomic(json_file, json.dumps(to_json(clips), indent=1).encode() + b"\n")
-    if plot:
+        result = to_json(clips) if clips else {"clips": []}
+        if with_av_align:
+            result["av_align"] = {clip.name: clip.value for clip in alignments}
+        write_atomic(json_file, json.dumps(result, indent=1).encode() + b"\n")
+    if plot and panels:
         page = io.BytesIO()
         draw_motion(panels, f"{folder.resolve().name}: motion").save(page, "PNG")
         write_atomic(plot, page.getvalue())
-    click.echo(format_scores(clips), nl=False)
+    tables = [format_scores(clips)] if clips else []
+    if with_av_align:
+        tables.append(format_alignments(alignments))
+    click.echo("\n".join(tables), nl=False)
     if left_out:
         raise MediaError(
             f"{left_out} of {len(names)} videos are left out, see above; repair them, or take "

@@ -2,10 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -19,6 +19,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 _ROWS = 96  # videos are shrunk to this height: both measures average over more than that
 _FACTS = '{"events_s": [seconds, ...]}'
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +56,25 @@ def list_videos(folder: Path) -> list[Path]:
     return videos
 
 
-def read_films(videos: Iterable[Path]) -> Iterator[Film]:
-    """Those that can be read, one in memory at a time; a warning for each that cannot."""
+def has_facts(video: Path) -> bool:
+    """Whether a JSON file lies beside a video."""
+    return video.with_suffix(".json").exists()
+
+
+def read_each(videos: Iterable[Path], read: Callable[[Path], T]) -> Iterator[T]:
+    """What `read` gives of each video, one in memory at a time; a warning where it refuses one."""
     for video in videos:
         try:
-            film = read_film(video)
+            content = read(video)
         except MediaError as error:
             log.warning("left out: %s", error)
         else:
-            yield film
+            yield content
+
+
+def read_films(videos: Iterable[Path]) -> Iterator[Film]:
+    """Those that can be read, see `read_film`; a warning for each that cannot."""
+    return read_each(videos, read_film)
 
 
 def read_film(path: Path) -> Film:
@@ -72,7 +84,7 @@ def read_film(path: Path) -> Film:
         MediaError: which file is missing or wrong.
     """
     facts = _read_facts(path.with_suffix(".json"), path)
-    frames, times = _read_video(path)
+    frames, times = read_video(path)
     duration = float(times[-1] + np.median(np.diff(times)))
     events = np.sort(np.array(facts["events_s"], np.float64))
     outside = events[(events < 0) | (events > duration)]
@@ -113,8 +125,12 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def _read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file."""
+def read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames, shrunk to `_ROWS`, and their times in seconds from the beginning of the file.
+
+    Raises:
+        MediaError: what is wrong with the video.
+    """
     name = shown(path)
     frames: list[np.ndarray] = []
     times: list[float] = []

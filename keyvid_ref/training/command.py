@@ -51,12 +51,18 @@ from keyvid_ref.training.run import Run
 @click.option("--seconds", type=float, help="Time of each chosen part, instead of the recipe's.")
 @click.option("--steps", default=float("inf"), help="Most steps of each phase of a part.")
 @click.option("--batch-scale", type=float, help="Of the recipe's batches; 1/8 on a CPU, else 1.")
+@click.option("--rate-scale", default=1.0, help="Of learning rates; less for --start.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Parts at once; 1 on a CPU, else all.")
 @click.option("--crops", is_flag=True, help="The interpolator sees parts of pictures at first.")
 @click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of weights to begin from, where it has them.",
+)
+@click.option(
+    "--recordings",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of recorded sounds, which the ears are trained on too.",
 )
 def main(
     folder: Path,
@@ -67,9 +73,11 @@ def main(
     seconds: float | None,
     steps: float,
     batch_scale: float | None,
+    rate_scale: float,
     jobs: int | None,
     crops: bool,
     start: Path | None,
+    recordings: Path | None,
 ) -> None:
     """Train the networks of the tiny model and write safetensors files."""
     on_cpu = device == "cpu"
@@ -85,8 +93,10 @@ def main(
         seconds=seconds,
         steps=steps,
         batch_scale=batch_scale or (1 / 8 if on_cpu else 1.0),
+        rate_scale=rate_scale,
         crops=crops,
         start=start,
+        recordings=recordings,
     )
     try:
         train(run, chosen or list(PARTS), jobs or (1 if on_cpu else len(PARTS)))

@@ -22,10 +22,10 @@ from keyvid_ref.training.loop import mixed_precision
 from keyvid_ref.world import world
 
 _log = logging.getLogger(__name__)
-_CHUNK = 20  # clips drawn or encoded at a time
+CHUNK = 20  # clips drawn or encoded at a time
 _LOOK_EVERY_S = 20.0  # for more clips, while training
 SPLITS = {"validation": world.VALIDATION_SEEDS[:64], "train": world.TRAIN_SEEDS}
-_DRAWN, _ENCODED = "drawn", "encoded"  # files that say how many clips are finished
+DRAWN, _ENCODED = "drawn", "encoded"  # files that say how many clips are finished
 
 
 class Clips:
@@ -50,12 +50,12 @@ class Clips:
     ) -> None:
         """Wait until `at_least` clips, or all that there will be, are in `folder`."""
         self.device, self._folder, self._names, self._at_most = device, folder, names, at_most
-        self._stage = _ENCODED if "latent" in names else _DRAWN
+        self._stage = _ENCODED if "latent" in names else DRAWN
         self._arrays: dict[str, Tensor] = {}
         self._count = 0
 
         def enough() -> bool:
-            done = _num_finished(folder, self._stage)
+            done = num_finished(folder, self._stage)
             return done > 0 and done >= min(at_least, len(self._stored(names[0])))
 
         wait_for(enough, f"{folder}: clips to be {self._stage}")
@@ -67,6 +67,9 @@ class Clips:
 
     def __len__(self) -> int:
         return self._count
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
 
     def __getitem__(self, name: str) -> Tensor:
         return self._arrays[name]
@@ -91,7 +94,7 @@ class Clips:
     def _take_in(self) -> None:
         self._looked = time.monotonic()
         stored = {name: self._stored(name) for name in self._names}
-        ready = min(_num_finished(self._folder, self._stage), len(stored[self._names[0]]))
+        ready = min(num_finished(self._folder, self._stage), len(stored[self._names[0]]))
         for name, array in stored.items():
             if self.device.type == "cpu":
                 self._arrays[name] = array
@@ -113,12 +116,12 @@ def wait_for(ready: Callable[[], bool], what: str) -> None:
 
 def draw_clips(folder: Path, split: str, num_clips: int, preset: Preset, workers: int) -> None:
     """Draw the first clips of a split into `folder`, or those that are still missing."""
-    seeds = SPLITS[split][:num_clips][_num_finished(folder, _DRAWN) :]
-    parts = [seeds[i : i + _CHUNK] for i in range(0, len(seeds), _CHUNK)]
+    seeds = SPLITS[split][:num_clips][num_finished(folder, DRAWN) :]
+    parts = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     pool = ProcessPoolExecutor(workers)
     try:
         drawn = pool.map(_draw_chunk, parts, repeat((preset.height, preset.width)))
-        _write(folder, _DRAWN, num_clips, drawn)
+        write_chunks(folder, DRAWN, num_clips, drawn)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -157,18 +160,18 @@ class ClipEncoder:
     @torch.no_grad()
     def encode(self, folder: Path, num_clips: int) -> None:
         """Encode the clips in `folder` as they are drawn, those that are still missing."""
-        if _num_finished(folder, _ENCODED) == 0:
+        if num_finished(folder, _ENCODED) == 0:
             preset, device = self._preset, self._device
             silence = torch.zeros(1, 128, 204, device=device)
             grey = torch.zeros(1, 3, preset.height, preset.width, device=device)
             nulls = {"audio": self._audio(silence)[0], "image": self._image(grey)[0]}
             for name, value in (nulls | {"text": self._no_text}).items():
                 np.save(folder / f"null_{name}.npy", value.half().cpu().numpy())
-        _write(folder, _ENCODED, num_clips, self._chunks(folder, num_clips))
+        write_chunks(folder, _ENCODED, num_clips, self._chunks(folder, num_clips))
 
     def _chunks(self, folder: Path, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(_num_finished(folder, _ENCODED), num_clips, _CHUNK):
-            end = min(start + _CHUNK, num_clips)
+        for start in range(num_finished(folder, _ENCODED), num_clips, CHUNK):
+            end = min(start + CHUNK, num_clips)
             clips = Clips(folder, ("frames", "mel", "kind", "motion"), torch.device("cpu"), end)
             part = slice(start, end)
             frames = clips["frames"][part].to(self._device)
@@ -219,13 +222,13 @@ def to_pixels(frames: Tensor) -> Tensor:
     return frames.movedim(-1, -3).float() / 127.5 - 1
 
 
-def _write(
+def write_chunks(
     folder: Path, stage: str, num_clips: int, chunks: Iterable[dict[str, np.ndarray]]
 ) -> None:
     """Append chunks to arrays of `num_clips` rows, and say after each how many are finished."""
     folder.mkdir(parents=True, exist_ok=True)
     for chunk in chunks:
-        done = _num_finished(folder, stage)
+        done = num_finished(folder, stage)
         for name, values in chunk.items():
             path = folder / f"{name}.npy"
             if done == 0:
@@ -245,6 +248,6 @@ def _write(
         _log.info("%s: %d of %d clips %s", folder.name, done + len(values), num_clips, stage)
 
 
-def _num_finished(folder: Path, stage: str) -> int:
+def num_finished(folder: Path, stage: str) -> int:
     path = folder / stage
     return int(path.read_text()) if path.exists() else 0

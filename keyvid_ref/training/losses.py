@@ -89,42 +89,6 @@ class ClipTrainer(nn.Module):
         return agreement + (predicted - coarse[:, None]).abs().mean()
 
 
-class AudioTrainer(nn.Module):
-    """The audio trunk with a head that reads motion and pose from each frame's own tokens."""
-
-    def __init__(self, encoder: nn.Module, preset: Preset) -> None:
-        super().__init__()
-        self.encoder, self._frames = encoder, preset.frames
-        self.head = nn.Linear((1 + preset.audio.frequency_patches) * preset.audio.width, 2)
-
-    def loss(self, mel: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
-        """Squared error of motion and pose (B, T), heard in (B, 128, 204)."""
-        with mixed_precision(mel.device):
-            tokens = self.encoder(mel[:, None])
-            patches = tokens[:, 1:].unflatten(1, (-1, self._frames)).transpose(1, 2).flatten(2)
-            own = torch.cat([tokens[:, :1].expand(-1, self._frames, -1), patches], dim=2)
-            predicted = self.head(own)  # (B, T, 2)
-        return F.mse_loss(predicted.float(), torch.stack([motion, pose], dim=-1))
-
-
-def localizer_loss(localizer: nn.Module, mel: Tensor, motion: Tensor) -> Tensor:
-    """The motion curve (B, T) from (B, 128, 204) (paper, section 3.1).
-
-    The curve's steps from frame to frame count too: where a movement is slow its peak is broad,
-    and small errors of height move the highest frame.
-    """
-    with mixed_precision(mel.device):
-        error = localizer(mel[:, None, :, :198]).float() - motion
-    return error.square().mean() + 3 * error.diff(dim=1).square().mean()
-
-
-def draw_sounds(clips: Clips, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """mel (B, 128, 204) with a little gain, motion and pose (B, T)."""
-    clip = clips.choose(batch, generator)
-    gain = 0.6 * _uniform((batch, 1, 1), generator) - 0.3
-    return clips["mel"][clip].float() + gain, clips["motion"][clip], clips["pose"][clip]
-
-
 @dataclass(frozen=True)
 class Sample:
     """Frames of B clips and what a U-Net is told; each of it is missing now and then, for guidance.

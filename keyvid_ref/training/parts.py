@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from keyvid_ref.training import losses
+from keyvid_ref.training import ears, losses
 from keyvid_ref.training.data import SPLITS, ClipEncoder, Clips, draw_clips, to_pixels, wait_for
 from keyvid_ref.training.run import Run
 from keyvid_ref.vae import VAE
@@ -25,6 +25,15 @@ def draw(run: Run) -> None:
     for split, seeds in SPLITS.items():
         num_clips = min(run.num_clips, len(seeds))
         draw_clips(run.folder / "clips" / split, split, num_clips, run.preset, run.workers)
+
+
+def draw_sounds(run: Run) -> None:
+    """Draw sounds alone, where there are recordings; else the ears hear those of the clips."""
+    if run.recordings:
+        for split, seeds in SPLITS.items():
+            count = min(2 * run.num_clips, len(seeds))
+            folder = run.folder / "sounds" / split
+            ears.draw_sounds(folder, split, count, run.recordings, run.workers)
 
 
 def train_autoencoder(run: Run) -> None:
@@ -102,9 +111,10 @@ def train_image_and_text(run: Run) -> None:
 
 
 def train_audio_encoder(run: Run) -> None:
-    """The audio trunk."""
+    """The audio trunk; with recordings, what it begins from is its teacher."""
     encoder = run.begin("audio_encoder")
-    trainer = losses.AudioTrainer(encoder, run.preset).to(run.device)
+    teacher = run.begin("audio_encoder").eval() if run.recordings and run.start else None
+    trainer = ears.AudioTrainer(encoder, run.preset, teacher).to(run.device)
     _fit_sounds(run, "audio_encoder", trainer, trainer.loss, encoder)
 
 
@@ -112,8 +122,8 @@ def train_localizer(run: Run) -> None:
     """The network that hears the motion curve."""
     localizer = run.begin("localizer")
 
-    def loss(mel: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
-        return losses.localizer_loss(localizer, mel, motion)
+    def loss(heard: Tensor, drawn: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
+        return ears.localizer_loss(localizer, heard, motion)
 
     _fit_sounds(run, "localizer", localizer, loss, localizer)
 
@@ -121,16 +131,17 @@ def train_localizer(run: Run) -> None:
 def _fit_sounds(
     run: Run, name: str, module: nn.Module, loss: Callable[..., Tensor], saved: nn.Module
 ) -> None:
-    clips, held = (run.clips(split, "mel", "motion", "pose") for split in ("train", "validation"))
+    clips, held = (run.sounds(split) for split in ("train", "validation"))
     batch = run.recipe(name).batch
 
     def of_batch(generator: torch.Generator, _: float) -> Tensor:
-        return loss(*losses.draw_sounds(clips, batch, generator))
+        return loss(*ears.hear(clips, batch, generator))
 
     @torch.no_grad()
     def validate() -> float:
         rows = slice(len(held))
-        return float(loss(held["mel"][rows].float(), held["motion"][rows], held["pose"][rows]))
+        drawn, heard = held["mel"][rows].float(), held["heard" if "heard" in held else "mel"]
+        return float(loss(heard[rows].float(), drawn, held["motion"][rows], held["pose"][rows]))
 
     run.fit(name, module, of_batch, {name: saved}, validate)
     run.save({name: saved})
@@ -227,6 +238,7 @@ class Part:
 # In the order in which they build on each other.
 PARTS = {
     "draw": Part(draw),
+    "sounds": Part(draw_sounds),
     "autoencoder": Part(train_autoencoder, ("vae",), ("autoencoder",)),
     "image_and_text": Part(
         train_image_and_text, ("text_encoder", "image_encoder"), ("image_and_text",)

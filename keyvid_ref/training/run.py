@@ -37,7 +37,8 @@ class Run:
 
     scale: of the recipes' seconds; seconds: of each part, instead; batch_scale: of the batches;
     steps: most steps of a phase; threads: 0 for torch's own choice.
-    start: folder of weights to begin from, where it has them.
+    rate_scale: of the learning rates. start: folder of weights to begin from, where it has them.
+    recordings: folder of recorded sounds for the ears.
     """
 
     folder: Path
@@ -49,9 +50,11 @@ class Run:
     scale: float = 1.0
     seconds: float | None = None
     batch_scale: float = 1.0
+    rate_scale: float = 1.0
     steps: float = float("inf")
     crops: bool = False
     start: Path | None = None
+    recordings: Path | None = None
 
     def has(self, files: Sequence[str]) -> bool:
         """Whether there are all networks of these names, and at least one."""
@@ -66,7 +69,13 @@ class Run:
     def recipe(self, phase: str) -> Recipe:
         recipe = RECIPES[phase]
         batch = max(1, round(recipe.batch * self.batch_scale))
-        return replace(recipe, seconds=recipe.seconds * self.scale, batch=batch, steps=self.steps)
+        return replace(
+            recipe,
+            seconds=recipe.seconds * self.scale,
+            batch=batch,
+            steps=self.steps,
+            learning_rate=recipe.learning_rate * self.rate_scale,
+        )
 
     def fit(
         self,
@@ -103,6 +112,14 @@ class Run:
 
     def clips(self, split: str, *names: str, at_most: int | None = None) -> Clips:
         return Clips(self.folder / "clips" / split, names, self.device, at_most=at_most)
+
+    def sounds(self, split: str) -> Clips:
+        """Sounds alone with recordings, if there are some, else those of the clips."""
+        if self.recordings is None:
+            return self.clips(split, "mel", "motion", "pose")
+        return Clips(
+            self.folder / "sounds" / split, ("mel", "heard", "motion", "pose"), self.device
+        )
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """`function`, compiled where that pays: not on a CPU."""

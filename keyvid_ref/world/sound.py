@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keyvid_ref.world.recordings import Recordings, recorded_noise, recorded_swell
+
 Sound = Callable[[np.ndarray, int, int, np.random.Generator], np.ndarray]
 
 
@@ -27,6 +29,8 @@ class Body:
     noise: tuple[float, float]
 
 
+_SIGNAL_TO_NOISE_DB = (4, 35)  # power of the sound to that of recorded noise behind it
+
 # Mode ratios: a free bar (Fletcher and Rossing, The Physics of Musical Instruments, 2.15), a
 # bouncing ball's dull thump, an ideal circular membrane (ibid., 3.3).
 BAR = Body((500, 1400), (1.0, 2.756, 5.404), (0.08, 0.4), 0.0, (0.1, 0.4))
@@ -40,9 +44,16 @@ def num_stretches(seconds: float) -> int:
 
 
 def record(
-    sound: Sound, events: np.ndarray, num_samples: int, sample_rate: int, rng: np.random.Generator
+    sound: Sound,
+    events: np.ndarray,
+    num_samples: int,
+    sample_rate: int,
+    rng: np.random.Generator,
+    recordings: Recordings | None = None,
 ) -> np.ndarray:
     """`sound` at `events` (s) in a random room, at a random level, with sounds that mean nothing.
+
+    With `recordings`, some of those sounds and half of the backgrounds are recorded.
 
     Returns:
         (num_samples,) float32 in [-1, 1].
@@ -51,9 +62,16 @@ def record(
     for _ in range(num_stretches(num_samples / sample_rate)):
         if rng.random() < 0.3:
             for _ in range(rng.integers(1, 3)):
-                dry += rng.uniform(0.1, 0.5) * _distractor(num_samples, sample_rate, rng)
+                dry += rng.uniform(0.1, 0.5) * _distractor(
+                    num_samples, sample_rate, rng, recordings
+                )
     wet = _reverberate(dry, sample_rate, rng)
-    wet *= rng.uniform(0.2, 0.9) / max(np.abs(wet).max(), 1.0)
+    if recordings and rng.random() < 0.5:
+        power = float(np.square(wet).mean()) or 1e-4
+        level = np.sqrt(power) * 10 ** (-rng.uniform(*_SIGNAL_TO_NOISE_DB) / 20)
+        wet += level * recorded_noise(recordings, num_samples, rng)
+    loudest = rng.uniform(0.2, 0.9) if recordings is None else 0.9 * 10 ** -rng.uniform(0, 1.2)
+    wet *= loudest / max(np.abs(wet).max(), 1.0)
     return np.clip(wet + _background(num_samples, rng), -1, 1).astype(np.float32)
 
 
@@ -141,8 +159,12 @@ def struck_sound(
     return dry
 
 
-def _distractor(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+def _distractor(
+    num_samples: int, sample_rate: int, rng: np.random.Generator, recordings: Recordings | None
+) -> np.ndarray:
     """A whistle that glides or a hiss that comes and goes: nothing in the world moves to them."""
+    if recordings and rng.random() < 0.5:
+        return recorded_swell(recordings, num_samples, sample_rate, rng)
     seconds, middle = rng.uniform(0.25, 0.7), rng.uniform(0.2, num_samples / sample_rate - 0.2)
     time = np.arange(num_samples) / sample_rate
     swell = np.clip(1 - np.abs(time - middle) / (seconds / 2), 0, 1) ** 0.5

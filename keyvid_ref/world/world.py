@@ -17,6 +17,12 @@ import numpy as np
 from keyvid_ref.world import scenes
 from keyvid_ref.world import sound as sounds
 from keyvid_ref.world.drawing import Camera, Canvas, draw_palette
+from keyvid_ref.world.recordings import (
+    Recordings,
+    recorded_strikes,
+    recorded_tone,
+    recorded_voice,
+)
 
 NUM_FRAMES = 48
 FPS = 24
@@ -63,31 +69,63 @@ class Kind:
     other state, pose 1 to 0 at the first event, back at the second, fastest at the event.
     seconds: range of the time that a movement takes: the fall of a contact (the return is slower),
     the whole of a change. gap: least seconds between events; last: latest event of two seconds.
-    paired: events come in twos, beginning and end.
+    paired: events come in twos, beginning and end. recorded: its sound made of recordings, and in
+    how many of the clips with recordings it is heard.
     """
 
     draw: Callable[[scenes.Scene, np.random.Generator], None]
     sound: Callable[[np.ndarray, int, int, np.random.Generator], np.ndarray]
+    recorded: Callable[[Recordings, np.ndarray, int, int, np.random.Generator], np.ndarray]
     event: str
     seconds: tuple[float, float]
     gap: float = 0.22
     last: float = 1.9
     paired: bool = False
+    recorded_share: float = 0.8
 
 
 KINDS = {
     "hammer": Kind(
-        scenes.draw_hammer, partial(sounds.struck_sound, sounds.BAR), "contact", (0.15, 0.21)
+        scenes.draw_hammer,
+        partial(sounds.struck_sound, sounds.BAR),
+        partial(recorded_strikes, ("metal",)),
+        "contact",
+        (0.15, 0.21),
     ),
     "ball": Kind(
-        scenes.draw_ball, partial(sounds.struck_sound, sounds.THUMP), "contact", (0.15, 0.21)
+        scenes.draw_ball,
+        partial(sounds.struck_sound, sounds.THUMP),
+        partial(recorded_strikes, ("thump",)),
+        "contact",
+        (0.15, 0.21),
     ),
     "drum": Kind(
-        scenes.draw_drum, partial(sounds.struck_sound, sounds.MEMBRANE), "contact", (0.15, 0.21)
+        scenes.draw_drum,
+        partial(sounds.struck_sound, sounds.MEMBRANE),
+        partial(recorded_strikes, ("drum",)),
+        "contact",
+        (0.15, 0.21),
     ),
-    "shaker": Kind(scenes.draw_shaker, sounds.shaker_sound, "change", (0.12, 0.17)),
-    "mouth": Kind(scenes.draw_mouth, sounds.mouth_sound, "change", (0.1, 0.15), paired=True),
-    "flower": Kind(scenes.draw_flower, sounds.flower_sound, "change", (0.35, 0.45), 0.4, 1.7),
+    "shaker": Kind(
+        scenes.draw_shaker,
+        sounds.shaker_sound,
+        partial(recorded_strikes, ("rustle",)),
+        "change",
+        (0.12, 0.17),
+    ),
+    "mouth": Kind(
+        scenes.draw_mouth, sounds.mouth_sound, recorded_voice, "change", (0.1, 0.15), paired=True
+    ),
+    "flower": Kind(
+        scenes.draw_flower,
+        sounds.flower_sound,
+        recorded_tone,
+        "change",
+        (0.35, 0.45),
+        gap=0.4,
+        last=1.7,
+        recorded_share=0.4,
+    ),
 }
 
 
@@ -145,10 +183,12 @@ def make_clip(
     kind: str | None = None,
     events: np.ndarray | None = None,
     seconds: float = SECONDS,
+    recordings: Recordings | None = None,
 ) -> WorldClip:
     """The clip of `seed`; `kind` and `events` (s) override what the seed would draw.
 
-    Another length is another clip, with as many events for each two seconds.
+    Another length is another clip, with as many events for each two seconds. With `recordings` it
+    is the same clip with another sound, of which most are recorded.
 
     Raises:
         ValueError: `seconds` is shorter than a clip of two seconds.
@@ -161,10 +201,15 @@ def make_clip(
     drawn_events = draw_events(rng, KINDS[name], seconds)
     events = drawn_events if events is None else np.asarray(events, dtype=np.float64)
     # Picture and sound are drawn apart, so that other events leave the picture as it is.
-    picture_rng, sound_rng = rng.spawn(2)
+    picture_rng, sound_rng, recorded_rng = rng.spawn(3)
     num_frames, num_samples = round(seconds * FPS), round(seconds * SAMPLE_RATE)
     frames, pose = _draw(KINDS[name], events, (num_frames, height, width), picture_rng)
-    waveform = sounds.record(KINDS[name].sound, events, num_samples, SAMPLE_RATE, sound_rng)
+    sound = KINDS[name].sound
+    if recordings:
+        sound_rng = recorded_rng
+        if sound_rng.random() < KINDS[name].recorded_share:
+            sound = partial(KINDS[name].recorded, recordings)
+    waveform = sounds.record(sound, events, num_samples, SAMPLE_RATE, sound_rng, recordings)
     return WorldClip(name, frames, waveform, events, pose)
 
 

@@ -227,3 +227,53 @@ def test_without_scipy_one_line_says_what_to_install(folder: Path) -> None:
         assert done.stderr.strip().endswith("pip install 'keyvid[score]'")
         assert done.stderr.count("\n") == 1
     assert run_without(("scipy",), "--help").returncode == 0
+
+
+def _write_with_sound(path: Path, fps: int = 24) -> None:
+    """A contact at each event and a click at each."""
+    frames = draw_square(PLACES["contact"](np.arange(2 * fps) / fps), 120, 160)
+    sound = np.zeros((1, 32_000), np.float32)
+    for event in EVENTS:
+        sound[0, round(event * 16_000) :][:400] = 0.3
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=fps)
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt, video.bit_rate = "yuv420p", 4_000_000
+        audio = container.add_stream("pcm_f32le", rate=16_000, layout="mono")
+        for image in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        heard = av.AudioFrame.from_ndarray(sound, format="flt", layout="mono")
+        heard.sample_rate = 16_000
+        container.mux(audio.encode(heard))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))
+
+
+def test_av_align_takes_clips_without_facts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three onsets; a contact has a peak of motion before it and one after it."""
+    _write_with_sound(tmp_path / "unknown.mkv")
+    assert run(tmp_path) == 2  # no facts: the other measures know no events
+    result = tmp_path / "result.json"
+    assert run(tmp_path, "--av-align", "--json", result, "--plot", tmp_path / "none.png") == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "unknown" in line]
+    assert row.split("|")[2].strip() == "3"
+    assert 0 <= json.loads(result.read_text())["av_align"]["unknown"] <= 0.5
+    assert not (tmp_path / "none.png").exists()  # nothing to show
+
+
+def test_av_align_stands_beside_the_other_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write_with_sound(tmp_path / "known.mkv")
+    (tmp_path / "known.json").write_text(json.dumps({"events_s": EVENTS.tolist()}))
+    assert run(tmp_path, "--av-align") == 0
+    table = capsys.readouterr().out
+    assert "3 events in 1 clips" in table
+    assert "AV-Align" in table
+
+
+def test_av_align_wants_a_sound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--av-align") == 2
+    assert "sound" in capsys.readouterr().err
