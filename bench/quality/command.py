@@ -129,6 +129,32 @@ def _run(recipe: Recipe, plan: Plan, jobs: int, out: Path) -> Run:
         raise
 
 
+@_quality.command("ears")
+@click.option("--sounds", default=60, show_default=True, type=click.IntRange(6),
+              help="Of 2 s at each level of noise; a sixth as many of 20 s.")  # fmt: skip
+@click.option("--clips", default=0, show_default=True, type=click.IntRange(0),
+              help="Also make so many of the example pictures, clean and at 10 dB.")  # fmt: skip
+@click.option("--bundle", default="tiny", show_default=True, help="Name or folder.")
+@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them.")
+def _ears(sounds: int, clips: int, bundle: str, engine: str) -> None:
+    """Does the localizer hear recorded sounds? F1 of its curve's peaks, and of keyframes.
+
+    The sounds are composed of recordings that it was not trained on. With librosa installed, its
+    onset detector stands beside it.
+    """
+    # Recordings are read and drawn sounds made: none of the other commands' processes need it.
+    from bench.quality.compose import name_level
+    from bench.quality.ears import Ears, format_ears, listen
+    from bench.quality.ears_clips import NOISE_LEVELS_DB, format_clips, make_clips
+
+    ears = Ears(bundle, engine)
+    click.echo(format_ears(listen(ears, ears.size, sounds)), nl=False)
+    if clips:
+        pipeline = Pipeline.load(bundle, engine)
+        made = {name_level(db): [*make_clips(pipeline, clips, db)] for db in NOISE_LEVELS_DB}
+        click.echo(f"\n{format_clips(made)}", nl=False)
+
+
 @_quality.command("cost")
 @click.option("--preset", default="keyvid-512", show_default=True,
               type=click.Choice(list(PRESETS)))  # fmt: skip

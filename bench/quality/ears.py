@@ -13,7 +13,7 @@ from bench.quality.examples import SPLITS
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Dimensions
 from keyvid.engines.engine import choose_engine
-from keyvid.runtime.diffusion.timeline import all_keyframes, num_window_frames, plan_windows
+from keyvid.runtime.diffusion.segments import all_keyframes, num_segment_frames, plan_segments
 from keyvid.runtime.encoding import score_motion
 from keyvid.runtime.networks.budget import Budget
 from keyvid.runtime.networks.stages import OpenGraphs, StageRunner
@@ -50,8 +50,8 @@ class Ears:
 
     def __init__(self, bundle: str, engine: str) -> None:
         loaded = Bundle.load(bundle)
-        name = choose_engine(engine, loaded).name
-        graphs = OpenGraphs(loaded, name, None, Budget(loaded, name, None))
+        spec = choose_engine(engine, loaded).spec
+        graphs = OpenGraphs(loaded, spec, None, Budget(loaded, spec, None))
         self._stages = StageRunner(graphs, {"localizer": loaded.graph("localizer")})
         self.size = loaded.dimensions
 
@@ -65,9 +65,9 @@ def hear(sound: Sound, score: Score, size: Dimensions) -> Heard:
     Peaks of the motion curve stand out by a fifth of its range, as strikes in pictures do.
     """
     num_frames = round(sound.seconds * size.fps)
-    motion = score(sound.waveform, num_window_frames(num_frames, size))
+    motion = score(sound.waveform, num_segment_frames(num_frames, size))
     peaks = find_extremes(motion[:num_frames], _LEAST_PEAK)
-    keyframes = all_keyframes(plan_windows(num_frames, motion, size))
+    keyframes = all_keyframes(plan_segments(num_frames, motion, size))
     return Heard(sound, peaks / size.fps, keyframes / size.fps, _rival_onsets(sound))
 
 
