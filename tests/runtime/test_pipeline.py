@@ -119,6 +119,19 @@ def five_seconds(bundle):
 QUICK = Settings(steps=1)
 
 
+def test_the_packaged_localizer_hears_for_any_bundle(warm, scene):
+    sound = (scene.waveform, 16_000)
+    heard = warm(scene.frames[0], sound, settings=QUICK)
+    again = warm(scene.frames[0], sound, settings=QUICK, motion="packaged")
+    assert np.array_equal(again.motion, heard.motion)
+    assert np.array_equal(again.frames, heard.frames)
+    told = warm(scene.frames[0], sound, settings=QUICK, motion=heard.motion)
+    assert np.array_equal(told.frames, heard.frames), "a report's curve can be given back"
+    assert "localizer" not in told.timings
+    beats = warm(scene.frames[0], sound, settings=QUICK, beats="0.25,1.5")
+    assert {6, 36} <= set(beats.keyframes.tolist())
+
+
 def test_a_second_clip_is_the_same_and_opens_nothing(warm, scene, monkeypatch):
     sound = (scene.waveform, 16_000)
     options = {"prompt": "drum", "settings": Settings(steps=2, cfg_batch=1)}
@@ -173,7 +186,8 @@ def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):
     reports.clear()
     journal = Journal(tmp_path / "parts", resume=True)
     resumed = warm.make(prepared, lambda stage, *_: reports.append(stage), journal)
-    assert reports.count("generator") == 2 * 3, "the first of three segments was there"
+    assert reports.count("generator") == 3, "of the last segment alone"
+    assert reports.count("interpolator") == 1 + 3, "the second one had all its steps"
     assert np.array_equal(resumed.frames, whole.frames)
     journal.remove()
     assert not (tmp_path / "parts").exists()

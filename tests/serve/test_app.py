@@ -192,6 +192,10 @@ def test_failures_stand_in_the_job(
         ("fit", "stretch", "fit 'stretch': want one of crop, pad"),
         ("position", "here", "crop position is here; expected centre"),
         ("prompt", "x" * 2001, "prompt has 2001 characters"),
+        ("motion", "/etc/motion.csv", "motion: the server reads no files; want the values"),
+        ("keyframes", "/etc/motion.npy", "keyframes: the server reads no files; want the values"),
+        ("motion", "0,1", "motion: holds 2 values; want one for each of the 48 frames"),
+        ("beats", "3", "beats: 3 s is outside the clip, which lasts 2.00 s"),
         ("output", "/etc/passwd", "'output': no such field; want one of "),
     ],
 )
