@@ -46,3 +46,13 @@ def test_a_cut_begins_and_ends_where_it_is_told() -> None:
     assert late.tolist() == list(range(8001, 16_001))
     assert timeline.cut(2.0, None).shape == (0, 1)
     assert timeline.cut(1.25, 9.0).shape == (4000, 1)
+
+
+def test_a_sound_without_timestamps_begins_at_once() -> None:
+    timeline = Timeline(RATE, 1)
+    assert timeline.end is None
+    assert timeline.cut(0.0, None).shape == (0, 1)
+    for _ in range(2):
+        timeline.add(None, RATE, np.ones((800, 1), np.float32))
+    assert timeline.end == 0.1
+    assert timeline.cut(0.0, None).all()

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from keyvid.bundle.specs import GraphMemory, GraphSpec, TensorSpec
 from keyvid.errors import EngineError
 from keyvid.runtime.networks import stages
 from keyvid.runtime.networks.stages import OpenGraphs, StageRunner
+from keyvid.sampling import Sampling
 
 
 class DoublingEngine:
@@ -105,3 +108,107 @@ def test_graphs_stay_open_as_far_as_there_is_room(monkeypatch):
     assert [name for name, engine in engines.items() if engine.is_closed] == ["b"]
     opened.close()
     assert all(engine.is_closed for engine in engines.values())
+
+
+def make_unet():
+    """Graphs of 4, 2 and 1 branches in each temporal mode, and in a form beside the plain one."""
+    memory = GraphMemory(0, 0, 1, 0)
+    return [
+        GraphSpec(f"{mode}.{form}.b{branches}", {}, {}, memory, branches, mode, form=form)
+        for mode in ("windows", "full")
+        for form in ("plain", "cuda")
+        for branches in (4, 2, 1)
+    ]
+
+
+@pytest.fixture
+def open_unet(bundle_of, monkeypatch):
+    """`open_unet(file, progress)`: a runner with that as its largest graph, and what it opens."""
+    opened = []
+
+    def open_graph(_, stage, graph, *__):
+        opened.append(graph.file)
+        return DoublingEngine()
+
+    monkeypatch.setattr(stages, "open_graph", open_graph)
+
+    def make(file, progress=None):
+        bundle = bundle_of(Sampling(), {"interpolator": make_unet()})
+        (largest,) = (graph for graph in make_unet() if graph.file == file)
+        graphs = OpenGraphs(bundle, "standin", None, SizesAsStated(1000))
+        return StageRunner(graphs, {"interpolator": largest}, progress), opened
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("largest", "asked", "batch"),
+    [(4, 4, 4), (4, 3, 4), (4, 2, 2), (4, 1, 1), (2, 4, 2), (2, 3, 2), (2, 1, 1), (1, 4, 1)],
+)
+@pytest.mark.parametrize("kind", ["windows.plain", "full.cuda"])
+def test_a_step_takes_the_smallest_graph_that_its_branches_fit(
+    open_unet, kind, largest, asked, batch
+):
+    runner, opened = open_unet(f"{kind}.b{largest}")
+    with runner.open("interpolator") as stage:
+        assert stage.use(asked) == batch
+        assert stage.graph.file == f"{kind}.b{batch}"
+        assert opened == list(dict.fromkeys([f"{kind}.b{largest}", f"{kind}.b{batch}"]))
+        stage(x=np.zeros(1))
+    assert runner.calls == {f"{kind}.b{batch}": 1}
+
+
+def test_a_stage_without_branches_takes_one_row_of_them(runner, engine):
+    with runner.open("double") as stage:
+        assert stage.use(4) == 1
+
+
+def test_nobody_has_to_listen(open_unet):
+    runner, _ = open_unet("full.plain.b1")
+    with runner.open("interpolator") as stage:
+        assert list(stage.steps([5, 6])) == [5, 6]
+    runner.report_segment(1, 2)
+
+
+def test_segments_are_reported_where_there_are_several(open_unet):
+    reports = []
+    runner, _ = open_unet("full.plain.b1", lambda *report: reports.append(report))
+    runner.report_segment(0, 1)
+    runner.report_segment(0, 2)
+    runner.report_segment(1, 2)
+    assert reports == [(stages.SEGMENT, 0, 2), (stages.SEGMENT, 1, 2)]
+
+
+def test_nothing_stays_bound_in_a_graph_that_is_still_open(open_unet, monkeypatch):
+    unbound = []
+    monkeypatch.setattr(DoublingEngine, "unbind", lambda engine: unbound.append(engine))
+    runner, opened = open_unet("full.plain.b2")
+    for _ in range(2):
+        with runner.open("interpolator") as stage:
+            stage.use(2)
+    assert len(opened) == 1
+    assert len(unbound) == 4, "each time it is taken"
+
+
+def test_a_graph_is_closed_once(open_unet):
+    runner, opened = open_unet("full.plain.b2")
+    with runner.open("interpolator"):
+        pass
+    graph = runner.graphs["interpolator"]
+    runner.opened.close(graph)
+    runner.opened.close(graph)
+    with runner.open("interpolator"):
+        pass
+    assert opened == [graph.file] * 2
+
+
+def test_seconds_of_a_stage_add_up(open_unet, monkeypatch, caplog):
+    times = iter([0.0, 2.0, 10.0, 13.5])
+    monkeypatch.setattr(stages, "perf_counter", lambda: next(times))
+    caplog.set_level(logging.INFO, "keyvid")
+    runner, _ = open_unet("full.plain.b2")
+    for _ in range(2):
+        with runner.open("interpolator"):
+            pass
+    assert runner.seconds == {"interpolator": 5.5}
+    assert caplog.messages[-2:] == ["interpolator: 2.00 s", "interpolator: 3.50 s"]
