@@ -1,14 +1,12 @@
 """An order: picture, sound and settings of a clip, checked before they wait for their turn."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import Image
-
 from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media.arguments import parse_time
+from keyvid.runtime.media.picture import picture_size
 from keyvid.runtime.media.sound import sound_duration
 from keyvid.runtime.media.video import check_scale
 from keyvid.runtime.motion import names_a_file
@@ -88,12 +86,10 @@ def take_order(
 
 
 def _check_pixels(file: IO[bytes], most: int) -> None:
-    """Refuse a picture by what its header says; a header that says nothing is refused later."""
-    size = (0, 0)
-    with suppress(Exception), Image.open(file) as image:  # Pillow raises almost anything
-        size = image.size
+    """Refuse a picture by what its header says."""
+    width, height = picture_size(file)
     file.seek(0)
-    if size[0] * size[1] > most:
+    if width * height > most:
         raise MediaError(f"the picture: has more than {most:,} pixels; shrink it first")
 
 
@@ -101,7 +97,7 @@ def _check_seconds(request: Request, pipeline: Pipeline, most: float) -> None:
     if request.length is None:
         return
     if request.length == FULL:
-        seconds = sound_duration(request.audio) - parse_time(request.start)
+        seconds = sound_duration(request.audio, request.track) - parse_time(request.start)
         request.audio.seek(0)  # type: ignore[union-attr] # an open file
     else:
         seconds = parse_time(request.length, "length")

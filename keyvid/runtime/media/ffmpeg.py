@@ -39,6 +39,7 @@ FILM_CODECS = (
     *("png", "prores", "qtrle", "rawvideo", "theora", "vc1", "vp3", "vp6", "vp6f", "vp8", "vp9"),
     *("libvpx", "libvpx-vp9", "vvc", "webp", "wmv1", "wmv2", "wmv3"),
 )
+MOST_PIXELS = 89_478_485  # of a picture: 256 MiB as RGB
 _MOST_STREAMS = 100
 
 
@@ -57,6 +58,7 @@ def open_container(
         "format_whitelist": ",".join(containers),
         "codec_whitelist": ",".join(codecs),
         "max_streams": str(_MOST_STREAMS),
+        "max_pixels": str(MOST_PIXELS),  # of what is decoded to look at it
     }
     try:
         container = av.open(file, metadata_errors="replace", options=options)

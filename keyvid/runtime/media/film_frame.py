@@ -7,13 +7,19 @@ from PIL import Image
 
 from keyvid.errors import MediaError
 from keyvid.runtime.media.colour import Coding
-from keyvid.runtime.media.ffmpeg import FILM_CODECS, FILM_CONTAINERS, is_of, open_container
+from keyvid.runtime.media.ffmpeg import (
+    FILM_CODECS,
+    FILM_CONTAINERS,
+    MOST_PIXELS,
+    is_of,
+    open_container,
+)
 
 _NOT_SAID = 2  # of ITU-T H.273
 _HIGH = 720  # rows from which on films that do not say it are coded by BT.709
 
 
-def read_frame(file: IO[bytes], name: str, most_pixels: int) -> tuple[Image.Image, Coding] | None:
+def read_frame(file: IO[bytes], name: str) -> tuple[Image.Image, Coding] | None:
     """The first frame, upright and of square pixels; None if the file is no film.
 
     Raises:
@@ -23,10 +29,10 @@ def read_frame(file: IO[bytes], name: str, most_pixels: int) -> tuple[Image.Imag
     try:
         with open_container(file, FILM_CODECS, FILM_CONTAINERS) as container:
             stream = _film_of(container, name)
-            if stream.width * stream.height > most_pixels:
-                raise MediaError(f"{name}: has more than {most_pixels:,} pixels; shrink it first")
+            if stream.width * stream.height > MOST_PIXELS:
+                raise MediaError(f"{name}: has more than {MOST_PIXELS:,} pixels; shrink it first")
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(most_pixels)}
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             frame = next(container.decode(stream), None)
             if frame is None:
                 raise MediaError(f"{name}: its film has no frame; give a picture")

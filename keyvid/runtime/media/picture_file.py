@@ -11,13 +11,13 @@ from keyvid.errors import MediaError
 from keyvid.remarks import remark
 from keyvid.runtime.media import film_frame
 from keyvid.runtime.media.colour import Coding
+from keyvid.runtime.media.ffmpeg import MOST_PIXELS
 from keyvid.runtime.media.framing import frame_picture, unreadable
 from keyvid.runtime.media.jpeg import check_jpeg
 from keyvid.runtime.media.picture_format import coding_of, formats_for
 from keyvid.vocabulary import Fit
 
-_MOST_PIXELS = 89_478_485  # 256 MiB as RGB
-_MOST_PIXELS_JPEG = 2 * _MOST_PIXELS  # decoded at a fraction of its size
+_MOST_PIXELS_JPEG = 2 * MOST_PIXELS  # decoded at a fraction of its size
 _LOST = 0.1  # of the rows: with more missing, a picture is not the one that was meant
 _JPEGS = ("JPEG", "MPO")
 _BLANK = {"JPEG": 128, "MPO": 128, "PNG": 0, "GIF": 0, "TIFF": 0}  # what missing rows are left as
@@ -76,7 +76,7 @@ def read_picture(file: IO[bytes], name: str, side: int) -> tuple[Image.Image, Co
     except (MediaError, MemoryError):
         raise
     except UnidentifiedImageError:
-        frame = film_frame.read_frame(file, name, _MOST_PIXELS)
+        frame = film_frame.read_frame(file, name)
         if frame is None:
             raise
         return frame
@@ -112,7 +112,7 @@ def _opened(file: IO[bytes], name: str) -> Image.Image:
             image = Image.open(file, formats=formats)
         except Image.DecompressionBombError as error:
             raise _too_large(name, _MOST_PIXELS_JPEG) from error
-    most = _MOST_PIXELS_JPEG if image.format in _JPEGS else _MOST_PIXELS
+    most = _MOST_PIXELS_JPEG if image.format in _JPEGS else MOST_PIXELS
     if image.width * image.height > most:
         raise _too_large(name, most)
     return image

@@ -1,11 +1,18 @@
 """The synthetic world: seeded, and its picture and sound meet at the events."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
+from keyvid.runtime.media.sound import load_sound
+from keyvid.runtime.media.video import write_video
+from keyvid.score.film import read_film
+from keyvid.score.results import observe, score_clips
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.world import world
+from keyvid_ref.world.files import write_clip
 
 
 def test_same_seed_same_clip() -> None:
@@ -140,3 +147,14 @@ def test_splits_are_disjoint() -> None:
 
 def test_the_packaged_model_is_said_to_know_the_kinds_of_the_world() -> None:
     assert PRESETS["tiny"].prompts == tuple(world.KINDS)
+
+
+@pytest.mark.parametrize("kind", ["mouth", "drum"])
+def test_files_say_what_the_score_needs(kind: str, tmp_path: Path) -> None:
+    clip = world.make_clip(world.TEST_SEEDS[0], 64, 96, kind=kind)
+    write_clip(clip, tmp_path, kind)
+    sound = load_sound(tmp_path / f"{kind}.wav", world.SECONDS)
+    write_video(tmp_path / f"{kind}.mp4", clip.frames, world.FPS, sound)
+    scores = score_clips([observe(read_film(tmp_path / f"{kind}.mp4"))])
+    assert scores.events == len(clip.events) > 0
+    assert scores.by["tracked pose"].at_ms[83].f1 == 1.0

@@ -32,11 +32,13 @@ try:
 except Exception as error:
     came = f"{type(error).__name__}: {error}"
 isolation.end_all()
-ours, theirs = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
+# Not `ru_maxrss`, which begins with what the process had that started this one.
+ours = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({
     "came": came,
     "seconds": theirs.ru_utime + theirs.ru_stime,
-    "mebibytes": (ours.ru_maxrss + theirs.ru_maxrss) / 1024,
+    "mebibytes": (int(ours) + theirs.ru_maxrss) / 1024,
 }))
 """
 
@@ -96,7 +98,7 @@ def test_the_largest_picture_that_is_let_in(tmp_path: Path) -> None:
 def test_no_more_than_two_channels_at_48_khz_are_kept(
     channels: int, rate: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.wav").write_bytes(hostile.wav(channels, rate))
+    (tmp_path / "a.wav").write_bytes(hostile.wav(channels, rate, 4000))
     assert read("sound", tmp_path / "a.wav") == [96_000, 1 if channels == 64 else 2]
 
 
