@@ -48,6 +48,10 @@ def test_the_packaged_bundle_is_whole() -> None:
     check_complete(PACKAGED)
 
 
+def test_a_bundle_without_a_localizer_is_whole() -> None:
+    check_complete(replace(PACKAGED, stages=without(PACKAGED.stages, "localizer")))
+
+
 @pytest.mark.parametrize("name", Dimensions.__dataclass_fields__)
 def test_no_dimension_is_without_a_check(name: str) -> None:
     """A size that is wrong by itself does not fit something else; speeds fit anything."""
@@ -62,8 +66,8 @@ def test_no_dimension_is_without_a_check(name: str) -> None:
     ("bundle", "message"),
     [
         (
-            replace(PACKAGED, stages=without(PACKAGED.stages, "localizer")),
-            "a clip needs the stages localizer as well",
+            replace(PACKAGED, stages=without(PACKAGED.stages, "vae_encoder")),
+            "a clip needs the stages vae_encoder as well",
         ),
         (
             replace(PACKAGED, stages={**PACKAGED.stages, "x": PACKAGED.stages["localizer"]}),
@@ -163,9 +167,9 @@ def test_the_pipeline_asks_for_it(tmp_path: Path) -> None:
     for path in PACKAGED.path.iterdir():
         (tmp_path / path.name).symlink_to(path)
     content = json.loads((PACKAGED.path / "bundle.json").read_text())
-    del content["stages"]["localizer"]
+    del content["stages"]["vae_encoder"]
     (tmp_path / "bundle.json").unlink()
     (tmp_path / "bundle.json").write_text(json.dumps(content))
-    assert "localizer" not in Bundle.load(tmp_path).stages  # a partial bundle is one
-    with pytest.raises(BundleError, match="needs the stages localizer"):
+    assert "vae_encoder" not in Bundle.load(tmp_path).stages  # a partial bundle is one
+    with pytest.raises(BundleError, match="needs the stages vae_encoder"):
         Pipeline.load(tmp_path)
