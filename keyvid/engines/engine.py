@@ -231,7 +231,8 @@ def open_graph(
         )
     check_external_data(bundle, graph.file)
     path = bundle.path.resolve() / graph.file
-    memory = spec.footprint and spec.footprint.bytes_of(graph.memory, path.stat().st_size)
+    size = path.stat().st_size
+    memory = spec.footprint.bytes_of(graph.memory, size) if spec.footprint else None
     try:
         with without_links(path) as plain, memory_allowed(memory):
             runner = _backend(spec).load(spec, plain, threads)
