@@ -1,13 +1,15 @@
-"""Files that an ONNX graph reads its weights from, checked before a backend opens them.
+"""What an ONNX graph is and reads its weights from, checked before a backend opens it.
 
 A graph may name any path, offset and length for a tensor's data. The backends follow such names
 with differing care, so only a plain name of a file that `bundle.json` lists is let through, with
-offset and length inside that file. The ONNX protobuf is read just far enough for that; the `onnx`
-package is no dependency of the runtime.
+offset and length inside that file. And OpenVINO goes by a file's content, not by its name: what is
+no ONNX model may be one of its other formats, which read other files. The ONNX protobuf is read
+just far enough for that; the `onnx` package is no dependency of the runtime.
 """
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -46,21 +48,31 @@ _SINGULAR = {
     ("SparseTensor", 1),
     ("SparseTensor", 2),
 }
+# Field of ModelProto -> its wire type: 0 for a number, 2 for what has a length.
+_MODEL_FIELDS = {
+    **dict.fromkeys((1, 5), 0),  # versions of the format and of the model
+    **dict.fromkeys((2, 3, 4, 6), 2),  # producer, its version, domain, documentation
+    **dict.fromkeys((7, 8, 14), 2),  # graph, operator sets, metadata
+    **dict.fromkeys((20, 25, 26), 2),  # training, functions, devices
+}
+_IR_VERSION, _GRAPH, _OPERATOR_SET = 1, 7, 8
 _EXTERNAL_DATA = 13  # field of Tensor: entries of a key (field 1) and a value (field 2)
 _LINKS_PREFIX = ".keyvid-links-"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def check_external_data(bundle: Bundle, graph_file: str) -> None:
-    """Refuse a graph of `bundle` that reads from anything but the files in its manifest.
+    """Refuse a graph of `bundle` that is no ONNX model, or reads from other files than it lists.
 
     Raises:
         BundleError: names the graph and what it tried to read.
     """
     path = bundle.path / graph_file
     try:
-        for entries in _external_entries(path.read_bytes()):
+        data = path.read_bytes()
+        for entries in _external_entries(data):
             _check_entries(entries, bundle)
+        _check_model(data)
     except (ValueError, OSError) as error:
         raise BundleError(f"{path}: {error}; export it again with keyvid-export") from None
 
@@ -125,6 +137,19 @@ def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:
         )
 
 
+def _check_model(data: bytes) -> None:
+    """Refuse, with a ValueError, what does not begin as a ModelProto and hold its fields alone."""
+    tags = [tag for tag, _, _ in _tagged(data, 0, len(data))]
+    fields = Counter(tag >> 3 for tag in tags)
+    if not tags or tags[0] != _IR_VERSION << 3:
+        raise ValueError("not an ONNX model: it does not begin with the version of the format")
+    for tag in tags:
+        if _MODEL_FIELDS.get(tag >> 3) != tag & 7:
+            raise ValueError(f"not an ONNX model: field {tag >> 3}, type {tag & 7}")
+    if fields[_GRAPH] != 1 or not fields[_OPERATOR_SET] or fields[_IR_VERSION] != 1:
+        raise ValueError("not an ONNX model: it wants one version, one graph and an operator set")
+
+
 def _external_entries(data: bytes) -> Iterator[dict[str, str]]:
     """External data entries, key -> value, of each tensor of a serialised ModelProto.
 
@@ -164,9 +189,16 @@ def _tensor_entries(data: bytes, start: int, end: int) -> dict[str, str]:
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each length-delimited field of the message in data[start:end]."""
+    for tag, field_start, field_end in _tagged(data, start, end):
+        if tag & 7 == 2:
+            yield tag >> 3, field_start, field_end
+
+
+def _tagged(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Tag, start and end of each field of the message in data[start:end]."""
     while start < end:
         tag, start = _varint(data, start, end)
-        wire_type = tag & 7
+        wire_type, field_start = tag & 7, start
         if wire_type == 0:
             _, start = _varint(data, start, end)
         elif wire_type == 1:
@@ -177,12 +209,12 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
             length, start = _varint(data, start, end)
             if length > end - start:
                 raise ValueError("not a valid ONNX graph: a field ends after its message")
-            yield tag >> 3, start, start + length
-            start += length
+            field_start, start = start, start + length
         else:
             raise ValueError(f"not a valid ONNX graph: wire type {wire_type}")
-    if start > end:
-        raise ValueError("not a valid ONNX graph: it is cut off")
+        if start > end:
+            raise ValueError("not a valid ONNX graph: it is cut off")
+        yield tag, field_start, start
 
 
 def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:

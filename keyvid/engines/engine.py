@@ -12,8 +12,10 @@ from keyvid.bundle.external_data import check_external_data, without_links
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Form, GraphSpec, TensorSpec
 from keyvid.engines.backend import first_line
+from keyvid.engines.memory import MemoryExceededError, memory_allowed
 from keyvid.engines.spec import ENGINES, LARGE_BYTES, EngineSpec
 from keyvid.errors import BundleError, EngineError, SettingsError
+from keyvid.sizes import format_size
 
 AUTO = "auto"
 _DAMAGED_ADVICE = "; copy or export the bundle again, or take another --engine"
@@ -42,10 +44,16 @@ class Engine:
 
     Attributes:
         name: of the engine that it is of, as in `ENGINES`.
+
+    Args:
+        memory: bytes that a call takes at most, None if that is not known.
     """
 
-    def __init__(self, name: str, graph: GraphSpec, runner: Runner) -> None:
+    def __init__(
+        self, name: str, graph: GraphSpec, runner: Runner, memory: int | None = None
+    ) -> None:
         self.name = name
+        self._memory = memory
         self._graph = graph
         self._runner = runner
         self._bound: dict[str, np.ndarray] = {}
@@ -76,9 +84,12 @@ class Engine:
                 f"it takes {', '.join(self._graph.inputs)}"
             )
         try:
-            for name, value in given.items():
-                self._runner.set_input(name, value)
-            return self._runner.run()
+            with memory_allowed(self._memory):
+                for name, value in given.items():
+                    self._runner.set_input(name, value)
+                return self._runner.run()
+        except MemoryExceededError as error:
+            raise BundleError(_too_much(self._graph.file, self._memory)) from error
         except Exception as error:  # backends raise what they like
             raise EngineError(
                 f"{self._graph.file}: engine {self.name} failed: {first_line(error)}"
@@ -204,8 +215,8 @@ def open_graph(
         threads: CPU threads of a call, None for the backend's own choice.
 
     Raises:
-        BundleError: the graph reads files that it should not, or its tensors are not those of
-            `bundle.json`.
+        BundleError: the graph reads files that it should not, asks for much more memory than
+            `bundle.json` leads to expect, or its tensors are not those that it states.
         EngineError: the engine cannot load the graph.
     """
     if threads is not None and threads < 1:
@@ -220,12 +231,16 @@ def open_graph(
         )
     check_external_data(bundle, graph.file)
     path = bundle.path.resolve() / graph.file
+    size = path.stat().st_size
+    memory = spec.footprint.bytes_of(graph.memory, size) if spec.footprint else None
     try:
-        with without_links(path) as plain:
+        with without_links(path) as plain, memory_allowed(memory):
             runner = _backend(spec).load(spec, plain, threads)
         found = runner.tensors()
     except BundleError:
         raise
+    except MemoryExceededError as error:
+        raise BundleError(_too_much(str(path), memory)) from error
     except Exception as error:  # backends raise what they like
         advice = "" if isinstance(error, EngineError) else _DAMAGED_ADVICE
         reason = f"{first_line(error)}{advice}"
@@ -235,7 +250,14 @@ def open_graph(
     except BundleError:
         runner.close()
         raise
-    return Engine(spec.name, graph, runner)
+    return Engine(spec.name, graph, runner, memory)
+
+
+def _too_much(where: str, memory: int | None) -> str:
+    return (
+        f"{where}: asks for much more memory than the {format_size(memory or 0)} that bundle.json "
+        "leads to expect; export it again with keyvid-export, or do not trust this bundle"
+    )
 
 
 def _check_tensors(found: dict[str, TensorSpec], graph: GraphSpec, where: str) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 _DROP_EVERY_SECONDS = 0.1
+# What other threads take meanwhile and backends once, and the stack of each thread they start.
+_ROOM_BYTES, _THREAD_BYTES = 512 * 2**20, 16 * 2**20
+_NO_MEMORY = re.compile(r"bad_alloc|(failed to|could not) allocate", re.IGNORECASE)
 
 
 @contextmanager
@@ -51,6 +54,75 @@ def drop_mapped_pages(files: Collection[Path]) -> None:
             start, end = (int(address, 16) for address in addresses.split("-"))
             madvise = ctypes.CDLL(None).madvise
             madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+class MemoryExceededError(Exception):
+    """More memory was asked for than was allowed."""
+
+
+class _Allowances:
+    """What is allowed to those who work at present, kept by the system's limit on written memory.
+
+    The limit is the process's: it holds for all threads together.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._given: list[int] = []
+        self._limits = (-1, -1)
+
+    def enter(self, allowed: int) -> None:
+        import resource  # not on Windows, where it is not asked for
+
+        with self._lock:
+            if not self._given:
+                self._limits = resource.getrlimit(resource.RLIMIT_DATA)
+            self._given.append(allowed)
+            self._apply()
+
+    def leave(self, allowed: int) -> None:
+        with self._lock:
+            self._given.remove(allowed)
+            self._apply()
+
+    def _apply(self) -> None:
+        import resource
+
+        soft, hard = self._limits
+        if self._given and (held := _stated(_PROC / "self/status", r"VmData:\s*(\d+) kB", 1024)):
+            wanted = held + sum(self._given)
+            soft = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+_allowances = _Allowances()
+
+
+@contextmanager
+def memory_allowed(expected: int | None) -> Iterator[None]:
+    """Let a backend take what is expected, half as much again and some room, but not any amount.
+
+    Linux only: elsewhere, and where None is expected, there is no limit.
+
+    Args:
+        expected: bytes.
+    Raises:
+        MemoryExceededError: it asked for more.
+    """
+    if expected is None or sys.platform != "linux":
+        yield
+        return
+    threads = (psutil.cpu_count() or 1) * _THREAD_BYTES
+    allowed = round(1.5 * expected) + _ROOM_BYTES + threads
+    _allowances.enter(allowed)
+    try:
+        yield
+    except Exception as error:  # backends raise what they like
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            raise MemoryExceededError(str(error)) from error
+        raise
+    finally:
+        _allowances.leave(allowed)
 
 
 def process_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -84,16 +85,19 @@ def _constant(tensor: TensorProto) -> onnx.NodeProto:
     return helper.make_node("Constant", [], ["c"], value=tensor)
 
 
+def _model(**parts: Any) -> onnx.ModelProto:
+    whole = {"graph": _graph_of(), "ir_version": 10, "opset_import": [helper.make_opsetid("", 21)]}
+    return onnx.ModelProto(**(whole | parts))
+
+
 def _sparse(tensor: TensorProto) -> onnx.SparseTensorProto:
     return onnx.SparseTensorProto(values=tensor, dims=[1])
 
 
 PLACES: dict[str, Callable[[TensorProto], onnx.ModelProto]] = {
     "initializer": lambda t: helper.make_model(helper.make_graph([], "g", [], [], [t])),
-    "sparse initializer": lambda t: onnx.ModelProto(
-        graph=onnx.GraphProto(sparse_initializer=[_sparse(t)])
-    ),
-    "sparse indices": lambda t: onnx.ModelProto(
+    "sparse initializer": lambda t: _model(graph=onnx.GraphProto(sparse_initializer=[_sparse(t)])),
+    "sparse indices": lambda t: _model(
         graph=onnx.GraphProto(sparse_initializer=[onnx.SparseTensorProto(indices=t)])
     ),
     "attribute": lambda t: helper.make_model(_graph_of(_constant(t))),
@@ -110,11 +114,11 @@ PLACES: dict[str, Callable[[TensorProto], onnx.ModelProto]] = {
     "subgraph list": lambda t: helper.make_model(
         _graph_of(helper.make_node("X", [], [], v=[_graph_of(_constant(t))]))
     ),
-    "function": lambda t: onnx.ModelProto(functions=[onnx.FunctionProto(node=[_constant(t)])]),
-    "function attribute": lambda t: onnx.ModelProto(
+    "function": lambda t: _model(functions=[onnx.FunctionProto(node=[_constant(t)])]),
+    "function attribute": lambda t: _model(
         functions=[onnx.FunctionProto(attribute_proto=[onnx.AttributeProto(t=t)])]
     ),
-    "training": lambda t: onnx.ModelProto(
+    "training": lambda t: _model(
         training_info=[onnx.TrainingInfoProto(algorithm=_graph_of(_constant(t)))]
     ),
 }
@@ -170,13 +174,9 @@ def test_a_second_occurrence_is_refused(affine_bundle: Bundle) -> None:
 
 
 def test_cut_off_graphs(affine_bundle: Bundle, model_at: ModelAt) -> None:
-    """Each prefix that asks for external data is refused, unless it is a whole model as well."""
+    """Each prefix that asks for external data is refused."""
     content = model_at(WEIGHTS, 0, 1).SerializeToString()
-    whole = len(content) - 6  # without the opset, which comes last
     for length in range(content.index(b"location") + len(b"location"), len(content)):
-        if length == whole:
-            check(affine_bundle, content[:length])
-            continue
         with pytest.raises(BundleError, match=r"affine\.onnx: "):
             check(affine_bundle, content[:length])
 
@@ -189,3 +189,34 @@ def test_the_check_stands_before_every_backend(
     (affine_bundle.path / "affine.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"'\.\./secret', a file that the manifest lacks"):
         open_engine(affine_bundle, "affine")
+
+
+_IR = b"""<?xml version="1.0"?>
+<net name="g" version="11"><layers>
+<layer id="0" name="x" type="Parameter" version="opset1">
+<data shape="1" element_type="f32"/><output><port id="0"><dim>1</dim></port></output></layer>
+<layer id="1" name="y" type="Result" version="opset1">
+<input><port id="0"><dim>1</dim></port></input></layer>
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n", b" "])
+def test_another_format_of_a_backend_is_no_onnx_model(affine_bundle: Bundle, before: bytes) -> None:
+    """OpenVINO takes its own format under any name, and reads a `.bin` beside it."""
+    with pytest.raises(BundleError, match=r"affine.onnx: not a(n ONNX model| valid ONNX graph)"):
+        check(affine_bundle, before + _IR)
+    with pytest.raises(BundleError, match=r"affine.onnx: not a"):
+        open_engine(affine_bundle, "affine", engine="openvino")
+
+
+@pytest.mark.security
+def test_what_is_merged_or_unknown_is_no_onnx_model(affine_bundle: Bundle) -> None:
+    whole = _model()
+    check(affine_bundle, whole)
+    content = whole.SerializeToString()
+    for other in (b"", content + content, content + b"\x82\x08\x00", _model(graph=None)):
+        with pytest.raises(BundleError, match="not an ONNX model"):
+            check(affine_bundle, other)
+    with pytest.raises(BundleError, match="does not begin with the version"):
+        check(affine_bundle, content[2:])  # without the version, which stands first

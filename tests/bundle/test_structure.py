@@ -48,6 +48,10 @@ def test_the_packaged_bundle_is_whole() -> None:
     check_complete(PACKAGED)
 
 
+def test_a_bundle_without_a_localizer_is_whole() -> None:
+    check_complete(replace(PACKAGED, stages=without(PACKAGED.stages, "localizer")))
+
+
 @pytest.mark.parametrize("name", Dimensions.__dataclass_fields__)
 def test_no_dimension_is_without_a_check(name: str) -> None:
     """A size that is wrong by itself does not fit something else; speeds fit anything."""

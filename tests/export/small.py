@@ -56,7 +56,7 @@ def published_preset() -> Preset:
 
 
 def few_variants() -> dict[str, Stage]:
-    """The U-Nets with a graph per temporal mode, of as many branches as tell them from the frames."""
+    """U-Nets with a graph per temporal mode, of as many branches as tell them from the frames."""
     stages = {}
     for name in ("generator", "interpolator"):
         variants = [variant for variant in STAGES[name].variants if variant.branches == 2]
