@@ -105,3 +105,22 @@ def _options() -> set[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_are_there(document: Path) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", _named(document))) <= _options()
+
+
+def test_what_the_table_of_fidelity_names_is_defined() -> None:
+    """As `module:name`, where the module is the end of a path."""
+    modules = {
+        path.with_suffix("").as_posix(): path
+        for room in ("keyvid", "keyvid_ref")
+        for path in (ROOT / room).rglob("*.py")
+    }
+    missing = []
+    for place, name in re.findall(r"`([\w/.]+):([\w.]+)`", (ROOT / "docs/fidelity.md").read_text()):
+        ending = f"/{place.removesuffix('.py')}"
+        # A room stands for its modules, such as `media:write_video`.
+        paths = [p for m, p in modules.items() if m.endswith(ending) or f"{ending}/" in m]
+        if (place, name) != ("module", "function") and not any(
+            name in _definitions(path) for path in paths
+        ):
+            missing.append(f"{place}:{name}")
+    assert missing == []
