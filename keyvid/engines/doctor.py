@@ -5,13 +5,13 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
 from keyvid.bundle.manifest import PACKAGED, Bundle
 from keyvid.command import CONTEXT, common_options, run_command
+from keyvid.engines import processor
 from keyvid.engines.engine import EngineChoice, choose_engine, probe_engine
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.spec import DISTRIBUTIONS, ENGINES, installed_versions
@@ -123,18 +123,11 @@ def _state(item: dict[str, Any]) -> str:
 
 def _device() -> dict[str, Any]:
     """The processor: name, cores that this process may use, features that matter; memory."""
-    cpuinfo = Path("/proc/cpuinfo")
-    fields: dict[str, str] = {}
-    if cpuinfo.exists():  # Linux only
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        fields = {key.strip(): value.strip() for key, _, value in lines}
-    flags = fields.get("flags", "").split()
-    has_affinity = hasattr(os, "sched_getaffinity")
     return {
-        "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "processor": processor.name(),
+        "cores": processor.num_cores(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "features": [flag for flag in _CPU_FLAGS if flag in flags],
+        "features": [flag for flag in _CPU_FLAGS if flag in processor.features()],
         "gpu": _gpu(),
     }
 

@@ -1,19 +1,34 @@
 """OpenVINO on the CPU, in float32 or bfloat16."""
 
+import json
+import logging
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keyvid.bundle.external_data import external_files
 from keyvid.bundle.specs import TensorSpec
-from keyvid.engines.backend import import_openvino
+from keyvid.engines import processor
+from keyvid.engines.backend import first_line, import_openvino
+from keyvid.engines.kept_graph import KeptGraph
 from keyvid.engines.memory import mapped_pages_dropped
 from keyvid.engines.spec import EngineSpec
 from keyvid.errors import EngineError
 
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last on Arm
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}  # engine -> precision hint
+# y = GroupNormalization(x) for 1 x 4 x 4 floats, opset 21. In float32 OpenVINO has no kernel for it
+# on processors without AVX2, and says so only when it compiles.
+_SMALLEST_GRAPH = bytes.fromhex(
+    "080a12003aa0010a330a01780a01730a0162120179221247726f75704e6f726d616c697a6174696f6e2a110a"
+    "0a6e756d5f67726f7570731802a001021201672a190804100122100000803f0000803f0000803f0000803f42"
+    "01732a19080410012210000000000000000000000000000000004201625a170a017812120a100801120c0a02"
+    "08010a0208040a02080462170a017912120a100801120c0a0208010a0208040a02080442040a001015"
+)
+
+log = logging.getLogger(__name__)
 
 
 def probe(spec: EngineSpec) -> str:
@@ -22,43 +37,107 @@ def probe(spec: EngineSpec) -> str:
     if "CPU" not in core.available_devices:
         raise EngineError("OpenVINO has no CPU plugin; install openvino again")
     precision = _PRECISIONS[spec.name]
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and not _has_bfloat16(core):
         raise EngineError("this processor has no bfloat16 instructions; take engine openvino")
+    _check_compiler(spec.extra)
     version = openvino.__version__.split("-")[0]
     return f"OpenVINO {version} on CPU, {precision}"
 
 
+def _has_bfloat16(core: Any) -> bool:
+    """Whether the processor computes in bfloat16; AVX-512 alone would only convert."""
+    known = processor.features()  # Linux says it
+    claimed = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return claimed and (not known or not _BFLOAT16.isdisjoint(known))
+
+
+@cache
+def _check_compiler(extra: str) -> None:
+    """Refuse a processor that OpenVINO cannot compile our graphs for, with an EngineError."""
+    core, settings = _core(extra), {"INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        core.compile_model(core.read_model(_SMALLEST_GRAPH), "CPU", settings)
+    except Exception as error:  # it raises what it likes
+        raise EngineError(
+            "OpenVINO has no kernels for this processor, which may lack AVX2 "
+            f"({first_line(error)}); take engine onnxruntime"
+        ) from error
+
+
 def load(spec: EngineSpec, path: Path, threads: int | None) -> "OpenVinoRunner":
     """The graph at the absolute `path`, compiled for one fast call at a time."""
-    settings: dict[str, Any] = {
+    openvino, settings = _import(spec.extra), _settings(spec, threads)
+    kept = KeptGraph(path, "OpenVINO model", openvino.__version__, settings)
+    compiled = _restore(spec, path, settings, kept.content)
+    if compiled is None:
+        compiled = _compile(spec, path, settings)
+        kept.keep(compiled.to_bytes)
+    return OpenVinoRunner(openvino, compiled)
+
+
+def _settings(spec: EngineSpec, threads: int | None) -> dict[str, Any]:
+    """How graphs are compiled, and run by that many threads."""
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _PRECISIONS[spec.name],
         # Pinned, two processes with a thread each would share the first core.
         "ENABLE_CPU_PINNING": False,
+        **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    weights = [path.parent / name for name in external_files(path)]
-    with mapped_pages_dropped(weights):  # it packs them for itself
-        model = _core(spec.extra).read_model(path)
-        compiled = _core(spec.extra).compile_model(model, "CPU", settings)
-    return OpenVinoRunner(_import(spec.extra), model, compiled)
 
 
-class OpenVinoRunner:
-    """An inference request whose inputs lie in the caller's memory.
-
-    Names are those of the model as it was read: where compiling drops a Cast, a tensor has the
+class _Compiled(NamedTuple):
+    """A compiled model, and the names of the graph: where compiling drops a Cast, a tensor has the
     names of both its sides.
     """
 
-    def __init__(self, openvino: Any, model: Any, compiled: Any) -> None:
-        self._openvino = openvino
-        self._request = compiled.create_infer_request()
-        inputs, outputs = (
-            {read.any_name: port for read, port in zip(ports, made, strict=True)}
-            for ports, made in ((model.inputs, compiled.inputs), (model.outputs, compiled.outputs))
+    model: Any
+    inputs: list[str]
+    outputs: list[str]
+
+    def to_bytes(self) -> bytes:
+        names = json.dumps([self.inputs, self.outputs])
+        return names.encode() + b"\n" + bytes(self.model.export_model().getvalue())
+
+    def ports(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs and outputs by name."""
+        return (
+            dict(zip(self.inputs, self.model.inputs, strict=True)),
+            dict(zip(self.outputs, self.model.outputs, strict=True)),
         )
+
+
+def _compile(spec: EngineSpec, path: Path, settings: dict[str, Any]) -> _Compiled:
+    weights = [path.parent / name for name in external_files(path)]
+    with mapped_pages_dropped(weights):  # it packs them for itself
+        read = _core(spec.extra).read_model(path)
+        model = _core(spec.extra).compile_model(read, "CPU", settings)
+    inputs, outputs = ([port.any_name for port in ports] for ports in (read.inputs, read.outputs))
+    return _Compiled(model, inputs, outputs)
+
+
+def _restore(
+    spec: EngineSpec, path: Path, settings: dict[str, Any], content: bytes | None
+) -> _Compiled | None:
+    """What was kept of the graph at `path`, None if that is nothing, or OpenVINO refuses it."""
+    if content is None:
+        return None
+    names, _, model = content.partition(b"\n")
+    try:
+        restored = _core(spec.extra).import_model(model, "CPU", settings)
+        return _Compiled(restored, *json.loads(names))
+    except Exception as error:  # it raises what it likes
+        log.info("%s: is compiled again: %s", path.name, first_line(error))
+        return None
+
+
+class OpenVinoRunner:
+    """An inference request whose inputs lie in the caller's memory."""
+
+    def __init__(self, openvino: Any, compiled: _Compiled) -> None:
+        self._openvino = openvino
+        self._request = compiled.model.create_infer_request()
+        inputs, outputs = compiled.ports()
         self._ports = inputs | outputs
         self._outputs = list(outputs)
 

@@ -122,6 +122,7 @@ class Pipeline:
             graphs = self._budget.choose_graphs(
                 prepared.branches, prepared.sampling.temporal, prepared.cfg_batch
             )
+            self._opened.open_ahead(graphs)
             stages = StageRunner(self._opened, graphs, progress)
             reel = journal or Reel()
             reel.open(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache, plan_folder
 from keyvid.engines.gpu import Gpu
 from keyvid.engines.tensorrt.library import TENSORRT_RTX, make_logger
-from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.engines.tensorrt.plans import PlanOptions, PlanReport, build_plans
 
 needs_rtx = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def build(
     def run(bundle: Bundle) -> list[PlanReport]:
         reports = list(build_plans(bundle, PLANS, bundle.stages))
         assert [line for line in caplog.messages if "precision" in line.lower()] == []
-        assert len(list(PlanCache().entries())) == len(reports)
+        assert len(list(Cache(plan_folder()).entries())) == len(reports)
         assert all(report.record["activation_bytes"] > 0 for report in reports)
         return reports
 

@@ -234,8 +234,36 @@ def test_bf16_needs_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     core = SimpleNamespace(available_devices=["CPU"], get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(openvino_engine, "_core", lambda _: core)
+    monkeypatch.setattr(openvino_engine, "_check_compiler", lambda _: None)
     assert probe_engine("openvino").available
     assert probe_engine("openvino-bf16").detail.startswith("this processor has no bfloat16")
+
+
+def test_avx512_alone_is_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keyvid.engines import openvino_engine, processor
+
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "BF16"])
+    for flags, has in ((("avx512f",), False), (("avx512f", "avx512_bf16"), True), ((), True)):
+        monkeypatch.setattr(processor, "features", lambda flags=flags: flags)
+        assert openvino_engine._has_bfloat16(core) == has
+
+
+@pytest.mark.parametrize("limit", ["AVX", "SSE41"])
+def test_a_processor_without_avx2(limit: str) -> None:
+    """OpenVINO says only when it compiles that it has no kernels."""
+    code = """
+        from keyvid.engines.engine import choose_engine, probe_engine
+        print(probe_engine("openvino").detail)
+        print(probe_engine("openvino-bf16").available)
+        print(choose_engine().name)
+    """
+    detail, has_bfloat16, choice = _python(code, ONEDNN_MAX_CPU_ISA=limit).splitlines()
+    if detail.startswith("OpenVINO 2"):
+        pytest.skip("not a processor that has AVX2 and can do without")
+    assert detail.startswith("OpenVINO has no kernels for this processor, which may lack AVX2 (")
+    assert detail.endswith("; take engine onnxruntime")
+    assert has_bfloat16 == "False"
+    assert choice == "onnxruntime"
 
 
 @pytest.mark.parametrize("package", ["openvino", "onnxruntime"])
@@ -253,7 +281,7 @@ def test_a_backend_that_is_not_installed(package: str) -> None:
 
 
 def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_path: Path) -> None:
-    """No torch, no telemetry (it writes into the home folder), not a byte of output."""
+    """No torch, no telemetry, not a byte of output; in the home folder only our own cache."""
     code = f"""
         import sys
         import numpy as np
@@ -268,8 +296,9 @@ def test_backends_stay_quiet_and_at_home(affine_bundle: Bundle, name: str, tmp_p
     """
     home = tmp_path / "home"
     home.mkdir()
-    assert _python(code, HOME=str(home)) == ""
-    assert list(home.iterdir()) == []
+    assert _python(code, HOME=str(home), XDG_CACHE_HOME=str(home / "cache")) == ""
+    assert {path.name for path in home.iterdir()} <= {"cache"}
+    assert {path.name for path in home.glob("cache/*")} <= {"keyvid"}
 
 
 def test_importing_the_package_is_light() -> None:

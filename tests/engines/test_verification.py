@@ -100,6 +100,7 @@ def test_damaged_outcomes_are_named(with_check: Any) -> None:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
     return tmp_path / "home"
 
 

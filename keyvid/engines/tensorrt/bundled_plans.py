@@ -14,6 +14,7 @@ from pathlib import Path
 from keyvid.bundle.files import check_regular
 from keyvid.bundle.manifest import PACKAGED, Bundle, write_manifest
 from keyvid.bundle.specs import FileSpec
+from keyvid.engines.cache import Cache
 from keyvid.engines.gpu import Gpu
 from keyvid.engines.tensorrt.plan import (
     BuildSettings,
@@ -23,7 +24,6 @@ from keyvid.engines.tensorrt.plan import (
     find_fitting,
     targets_of,
 )
-from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.errors import BundleError, EngineError, SettingsError
 from keyvid.file_safety import locked_folder
 
@@ -37,7 +37,7 @@ def check_place(bundle: str) -> None:
         )
 
 
-def add_plan(folder: Path, plan: Plan, cache: PlanCache) -> FileSpec:
+def add_plan(folder: Path, plan: Plan, cache: Cache) -> FileSpec:
     """Put a plan that was built here into the bundle in `folder`, in place of older ones like it.
 
     Killed at any moment, the bundle is as before or has the plan.
@@ -68,7 +68,7 @@ def add_plan(folder: Path, plan: Plan, cache: PlanCache) -> FileSpec:
     return spec
 
 
-def trust_plans(bundle: Bundle, cache: PlanCache) -> None:
+def trust_plans(bundle: Bundle, cache: Cache) -> None:
     """Trust all plans of `bundle` as they are now; it must have been loaded with its files checked.
 
     Raises:
@@ -80,7 +80,7 @@ def trust_plans(bundle: Bundle, cache: PlanCache) -> None:
         cache.put(_trust(bundle.files[name].sha256, name), b"")
 
 
-def find_bundled(graph: Path, settings: BuildSettings, cache: PlanCache, gpu: Gpu) -> Plan | None:
+def find_bundled(graph: Path, settings: BuildSettings, cache: Cache, gpu: Gpu) -> Plan | None:
     """The plan in its bundle of the graph at the absolute path `graph`; None if it has none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`keyvid-cache`: TensorRT plans, built before they are needed, listed, trusted and removed.
+"""`keyvid-cache`: compiled graphs listed and removed; TensorRT plans also built ahead, and trusted.
 
 The cache is imported when it is looked at: its locks exist on POSIX systems only, and the command
 is to say so itself elsewhere.
@@ -14,12 +14,12 @@ from keyvid.command import CONTEXT, common_options, run_command, say
 from keyvid.engines.tensorrt.plan_options import plan_options
 
 if TYPE_CHECKING:
-    from keyvid.engines.tensorrt.plan_cache import Entry
+    from keyvid.engines.cache import Entry
 
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Folder of the cache [default: the user's, as ~/.cache/keyvid/plans]",
+    help="Folder of the cache [default: all of the user's, as ~/.cache/keyvid/plans]",
 )
 
 
@@ -31,9 +31,10 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.group(context_settings=CONTEXT, no_args_is_help=False)
 @common_options
 def _cache() -> None:
-    """Build, show, trust or remove TensorRT plans, which are graphs compiled for GPUs.
+    """Show or remove graphs that engines have compiled; build or trust TensorRT plans.
 
-    A plan that is needed and not there is built when its graph is opened.
+    Plans are graphs compiled for GPUs. One that is needed and not there is built when its graph is
+    opened. Of small models, what engines for the CPU compile is kept as well.
     """
 
 
@@ -76,11 +77,11 @@ def _trust(bundle: str) -> None:
     A plan is native code: it can do all that you can do.
     """
     from keyvid.bundle.manifest import Bundle
+    from keyvid.engines.cache import Cache, plan_folder
     from keyvid.engines.tensorrt.bundled_plans import trust_plans
-    from keyvid.engines.tensorrt.plan_cache import PlanCache
 
     loaded = Bundle.load(bundle)
-    trust_plans(loaded, PlanCache())
+    trust_plans(loaded, Cache(plan_folder()))
     for name, plan in (loaded.plans or {}).items():
         click.echo(f"{name}  {plan.get('kind')} {plan.get('version')} for {plan.get('targets')}")
 
@@ -89,25 +90,32 @@ def _trust(bundle: str) -> None:
 @_FOLDER
 def _list(folder: Path | None) -> None:
     """List what is kept, a line each."""
-    from keyvid.engines.tensorrt.plan_cache import PlanCache, default_folder
+    from keyvid.engines.cache import Cache
 
-    folder = folder or default_folder()
-    rows = list(PlanCache(folder).entries()) if folder.exists() else []
-    for key, entry in rows:
-        click.echo(f"{key[:12]}  {_describe(entry)}")
-    total = sum(entry.bytes for _, entry in rows if entry)
-    click.echo(f"{len(rows)} in {folder}, {total / 1e6:.1f} MB", err=True)
+    for place in _places(folder):
+        rows = list(Cache(place).entries()) if place.exists() else []
+        for key, entry in rows:
+            click.echo(f"{key[:12]}  {_describe(entry)}")
+        total = sum(entry.bytes for _, entry in rows if entry)
+        click.echo(f"{len(rows)} in {place}, {total / 1e6:.1f} MB", err=True)
 
 
 @_cache.command("clear")
 @_FOLDER
 def _clear(folder: Path | None) -> None:
     """Remove all that is kept."""
-    from keyvid.engines.tensorrt.plan_cache import PlanCache, default_folder
+    from keyvid.engines.cache import Cache
 
-    folder = folder or default_folder()
-    removed = PlanCache(folder).clear() if folder.exists() else 0
-    click.echo(f"{removed} removed from {folder}", err=True)
+    for place in _places(folder):
+        removed = Cache(place).clear() if place.exists() else 0
+        click.echo(f"{removed} removed from {place}", err=True)
+
+
+def _places(folder: Path | None) -> list[Path]:
+    """The folder that is asked for, or all of the user's."""
+    from keyvid.engines.cache import graph_folder, plan_folder
+
+    return [folder] if folder else [plan_folder(), graph_folder()]
 
 
 def _describe(entry: "Entry | None") -> str:

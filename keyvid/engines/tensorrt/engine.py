@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keyvid.bundle.specs import TensorSpec
+from keyvid.engines.cache import Cache, key_of, plan_folder
 from keyvid.engines.gpu import MEMORY_ADVICE, Buffer, Gpu, Stream, find_gpu, free_bytes
 from keyvid.engines.spec import EngineSpec
 from keyvid.engines.tensorrt.bundled_plans import find_bundled
@@ -20,7 +21,6 @@ from keyvid.engines.tensorrt.plan import (
     describe_gpu,
     find_plan,
 )
-from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
 from keyvid.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def load(spec: EngineSpec, path: Path, threads: int | None) -> "TensorRtRunner":
     Its plan is that of the cache, else that of its bundle; without any it is built. A plan of the
     cache that is refused is built once more.
     """
-    settings, plans, gpu = SETTINGS[spec.name], PlanCache(), find_gpu()
+    settings, plans, gpu = SETTINGS[spec.name], Cache(plan_folder()), find_gpu()
     known = find_plan(path, settings, plans, gpu)
     if known is not None:
         try:
@@ -71,7 +71,7 @@ class TensorRtRunner:
     launch what was.
     """
 
-    def __init__(self, settings: BuildSettings, plan: Plan, plans: PlanCache, gpu: Gpu) -> None:
+    def __init__(self, settings: BuildSettings, plan: Plan, plans: Cache, gpu: Gpu) -> None:
         library = settings.library
         trt, logger = library.load(), _logger(library)
         logger.errors.clear()
@@ -163,7 +163,7 @@ class TensorRtRunner:
 class _Kernels:
     """The kernels that TensorRT for RTX compiles for a GPU, kept beside the plan."""
 
-    def __init__(self, trt: Any, engine: Any, plan: Plan, plans: PlanCache, gpu: Gpu) -> None:
+    def __init__(self, trt: Any, engine: Any, plan: Plan, plans: Cache, gpu: Gpu) -> None:
         self._engine, self._plans = engine, plans
         self._key = {
             "kind": "compiled kernels",

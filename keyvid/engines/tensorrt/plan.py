@@ -9,10 +9,10 @@ from pathlib import Path
 
 from keyvid.bundle.external_data import external_files
 from keyvid.bundle.files import known_sha256
+from keyvid.engines.cache import Cache, key_of
 from keyvid.engines.gpu import Gpu, find_gpu, free_bytes
 from keyvid.engines.tensorrt.builder import BuildRequest
 from keyvid.engines.tensorrt.library import TENSORRT, TENSORRT_RTX, Library
-from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
 from keyvid.engines.tensorrt.process import run_builder
 from keyvid.errors import EngineError
 
@@ -116,7 +116,7 @@ def find_fitting(
     return min(fitting, key=lambda plan: len(plan[_TARGETS]), default=None)
 
 
-def find_plan(graph: Path, settings: BuildSettings, cache: PlanCache, gpu: Gpu) -> Plan | None:
+def find_plan(graph: Path, settings: BuildSettings, cache: Cache, gpu: Gpu) -> Plan | None:
     """The plan in the cache of the ONNX file at the absolute path `graph` for this GPU."""
     if settings.library.builds_ahead:
         plans = [entry.ingredients for _, entry in cache.entries() if entry]
@@ -130,7 +130,7 @@ def find_plan(graph: Path, settings: BuildSettings, cache: PlanCache, gpu: Gpu) 
 def build_plan(
     graph: Path,
     settings: BuildSettings,
-    cache: PlanCache,
+    cache: Cache,
     targets: tuple[str, ...] = (),
     memory_bytes: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -171,7 +171,7 @@ def build_plan(
     return Plan(ingredients, _get_or_make_timed(cache, ingredients, make))
 
 
-def _get_or_make_timed(cache: PlanCache, ingredients: Ingredients, make: Make) -> bytes:
+def _get_or_make_timed(cache: Cache, ingredients: Ingredients, make: Make) -> bytes:
     """`cache.get_or_make` with the kernel timings of earlier builds, which serve all graphs."""
     device = ("version", "gpu", "gpu_bytes", "compute_capability", "driver", "cuda")
     timing_key = {"kind": "kernel timings", **{name: ingredients[name] for name in device}}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from keyvid.bundle.external_data import check_external_data
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache, plan_folder
 from keyvid.engines.engine import choose_engine
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.tensorrt.bundled_plans import add_plan
 from keyvid.engines.tensorrt.plan import SETTINGS, build_plan, describe
-from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.errors import SettingsError
 
 PLAN_ENGINES = tuple(SETTINGS)
@@ -91,7 +91,7 @@ def build_plans(
     Raises:
         EngineError: a plan cannot be built; those before it stay.
     """
-    cache, settings = PlanCache(), SETTINGS[options.engine]
+    cache, settings = Cache(plan_folder()), SETTINGS[options.engine]
     graphs = [graph for stage in stages for graph in bundle.graphs(stage)]
     for number, graph in enumerate(graphs, 1):
         progress(f"{graph.file}: plan {number} of {len(graphs)}")

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,6 +14,7 @@ import numpy as np
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.engines.engine import Engine, open_graph
+from keyvid.engines.processor import num_cores
 from keyvid.engines.spec import EngineSpec
 from keyvid.errors import EngineError
 from keyvid.runtime.networks.budget import Budget
@@ -22,6 +24,8 @@ from keyvid.runtime.networks.budget import Budget
 Progress = Callable[[str, int, int], None]
 SEGMENT = "segment"
 Row = TypeVar("Row")
+
+_OPENERS = 2  # graphs that are opened at a time: the longest two take most of the time
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +46,32 @@ class OpenGraphs:
         self._spec = spec
         self._threads = threads
         self._open: dict[str, tuple[GraphSpec, Engine]] = {}
+        self._ahead: dict[str, tuple[GraphSpec, Future[Engine]]] = {}
+
+    def open_ahead(self, graphs: Mapping[str, GraphSpec]) -> None:
+        """Begin to open the graphs of stages in their order, where all fit beside each other.
+
+        Opening takes one thread, so that a second one has time for it. On a GPU it is left alone:
+        a plan may be built there, with all of the memory.
+        """
+        missing = {s: g for s, g in graphs.items() if g.file not in {*self._open, *self._ahead}}
+        most = min(_OPENERS, self._threads or _OPENERS, num_cores())
+        if most < 2 or self._spec.device != "cpu" or not self._fits(*missing.values()):
+            return
+        with_workers = ThreadPoolExecutor(most, "keyvid-open")
+        for stage, graph in missing.items():
+            self._ahead[graph.file] = graph, with_workers.submit(self._open_graph, stage, graph)
+        with_workers.shutdown(wait=False)
 
     def get(self, stage: str, graph: GraphSpec) -> Engine:
         """The graph of a stage made callable, nothing bound."""
         if graph.file not in self._open:
-            self._make_room(graph)
-            engine = open_graph(self.bundle, stage, graph, self._spec, self._threads)
+            if graph.file in self._ahead:
+                _, opening = self._ahead.pop(graph.file)
+                engine = opening.result()
+            else:
+                self._make_room(graph)
+                engine = self._open_graph(stage, graph)
             self._open[graph.file] = graph, engine
         _, engine = self._open[graph.file]
         engine.unbind()
@@ -55,16 +79,34 @@ class OpenGraphs:
 
     def close(self, graph: GraphSpec | None = None) -> None:
         """Free a graph, or all that are open."""
+        if graph is None:
+            self._await_ahead()
         for file in [graph.file] if graph else [*self._open]:
             if file in self._open:
                 _, engine = self._open.pop(file)
                 engine.close()
 
+    def _open_graph(self, stage: str, graph: GraphSpec) -> Engine:
+        return open_graph(self.bundle, stage, graph, self._spec, self._threads)
+
+    def _await_ahead(self) -> None:
+        """Have all that is being opened among the open ones; an error waits until it is needed."""
+        for file, (graph, opening) in self._ahead.items():
+            if not opening.cancel() and opening.exception() is None:
+                self._open[file] = graph, opening.result()
+        self._ahead.clear()
+
+    def _fits(self, *graphs: GraphSpec) -> bool:
+        """Whether `graphs` fit beside all that is open or being opened."""
+        others = [graph for graph, _ in (*self._open.values(), *self._ahead.values())]
+        return sum(map(self.budget.bytes_of, (*graphs, *others))) <= self.budget.room()
+
     def _make_room(self, graph: GraphSpec) -> None:
         """Close graphs, the largest first, until `graph` fits beside those that stay."""
-        needed = self.budget.bytes_of(graph)
+        if self._ahead and not self._fits(graph):
+            self._await_ahead()
         by_size = sorted((kept for kept, _ in self._open.values()), key=self.budget.bytes_of)
-        while by_size and needed + sum(map(self.budget.bytes_of, by_size)) > self.budget.room():
+        while by_size and not self._fits(graph):
             self.close(by_size.pop())
 
 

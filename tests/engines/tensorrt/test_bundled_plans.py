@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache
 from keyvid.engines.spec import ENGINES
 from keyvid.engines.tensorrt import bundled_plans, engine
 from keyvid.engines.tensorrt.bundled_plans import add_plan, check_place, find_bundled, trust_plans
 from keyvid.engines.tensorrt.plan import SETTINGS, Plan, build_plan, describe
-from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.errors import BundleError, EngineError, SettingsError
 from tests.engines.rtx import ADA, BLACKWELL, needs_rtx
 
@@ -27,25 +27,25 @@ def graph(affine_bundle: Bundle) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PlanCache:
-    return PlanCache(tmp_path / "plans")
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "plans")
 
 
 @pytest.fixture
-def other_user(tmp_path: Path) -> PlanCache:
+def other_user(tmp_path: Path) -> Cache:
     """The cache of one who built nothing."""
-    return PlanCache(tmp_path / "others")
+    return Cache(tmp_path / "others")
 
 
 @pytest.fixture
-def plan(graph: Path, cache: PlanCache) -> Plan:
+def plan(graph: Path, cache: Cache) -> Plan:
     """A plan in the bundle."""
     plan = Plan(describe(graph, RTX, ("sm86", "sm89")), b"native code")
     add_plan(graph.parent, plan, cache)
     return plan
 
 
-def test_who_built_a_plan_may_use_it(graph: Path, cache: PlanCache, plan: Plan) -> None:
+def test_who_built_a_plan_may_use_it(graph: Path, cache: Cache, plan: Plan) -> None:
     assert find_bundled(graph, RTX, cache, ADA) == plan
     bundle = Bundle.load(graph.parent)
     ((name, ingredients),) = (bundle.plans or {}).items()
@@ -54,9 +54,7 @@ def test_who_built_a_plan_may_use_it(graph: Path, cache: PlanCache, plan: Plan) 
     assert bundle.files[name].bytes == len(plan.content)
 
 
-def test_others_have_to_trust_it(
-    graph: Path, cache: PlanCache, other_user: PlanCache, plan: Plan
-) -> None:
+def test_others_have_to_trust_it(graph: Path, cache: Cache, other_user: Cache, plan: Plan) -> None:
     with pytest.raises(EngineError) as error:
         find_bundled(graph, RTX, other_user, ADA)
     message = str(error.value)
@@ -66,7 +64,7 @@ def test_others_have_to_trust_it(
     assert find_bundled(graph, RTX, other_user, ADA) == plan
 
 
-def test_trust_is_in_the_bytes(graph: Path, cache: PlanCache, plan: Plan) -> None:
+def test_trust_is_in_the_bytes(graph: Path, cache: Cache, plan: Plan) -> None:
     """Other bytes that the manifest vouches for are as foreign as before."""
     path = next(graph.parent.glob("*.plan"))
     path.write_bytes(b"NATIVE CODE")
@@ -88,7 +86,7 @@ def test_a_changed_plan_is_found_when_the_bundle_is_loaded(graph: Path, plan: Pl
         Bundle.load(graph.parent)
 
 
-def test_another_card_is_named(graph: Path, cache: PlanCache, plan: Plan) -> None:
+def test_another_card_is_named(graph: Path, cache: Cache, plan: Plan) -> None:
     with pytest.raises(EngineError) as error:
         find_bundled(graph, RTX, cache, BLACKWELL)
     assert str(error.value) == (
@@ -98,7 +96,7 @@ def test_another_card_is_named(graph: Path, cache: PlanCache, plan: Plan) -> Non
 
 
 def test_another_version_is_named(
-    graph: Path, cache: PlanCache, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    graph: Path, cache: Cache, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tensorrt_rtx
 
@@ -108,15 +106,13 @@ def test_another_version_is_named(
         find_bundled(graph, RTX, cache, ADA)
 
 
-def test_a_bundle_without_plans(graph: Path, cache: PlanCache) -> None:
+def test_a_bundle_without_plans(graph: Path, cache: Cache) -> None:
     assert find_bundled(graph, RTX, cache, ADA) is None
     with pytest.raises(BundleError, match="holds no plans"):
         trust_plans(Bundle.load(graph.parent), cache)
 
 
-def test_a_new_plan_takes_the_place_of_the_old_one(
-    graph: Path, cache: PlanCache, plan: Plan
-) -> None:
+def test_a_new_plan_takes_the_place_of_the_old_one(graph: Path, cache: Cache, plan: Plan) -> None:
     (graph.parent / "affine.portable.12345678.plan").write_bytes(b"what a killed process left")
     other = Plan(describe(graph, RTX, ("portable",)), b"for all")
     add_plan(graph.parent, other, cache)
@@ -128,7 +124,7 @@ def test_a_new_plan_takes_the_place_of_the_old_one(
 
 
 def test_a_full_disk_leaves_the_bundle(
-    graph: Path, cache: PlanCache, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    graph: Path, cache: Cache, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (graph.parent / "bundle.json").read_bytes()
 
@@ -159,12 +155,12 @@ def test_no_plans_in_the_installation() -> None:
 
 
 def test_the_cache_comes_before_the_bundle_and_building_last(
-    graph: Path, plan: Plan, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+    graph: Path, plan: Plan, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Plan] = []
     gpu = ADA
     monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
-    monkeypatch.setattr(engine, "PlanCache", lambda: cache)
+    monkeypatch.setattr(engine, "Cache", lambda: cache)
     monkeypatch.setattr(engine, "TensorRtRunner", lambda _, plan, *__: used.append(plan))
     engine.load(ENGINES["tensorrt-rtx"], graph, None)
     own = build_plan(graph, RTX, cache, ("sm89",))

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache, key_of, plan_folder
 from keyvid.engines.tensorrt.cache_cli import main
-from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
 from tests.engines.rtx import needs_rtx
 
 PLAN = {"kind": "TensorRT plan", "file": "vae.onnx", "version": "11.1", "gpu": "NVIDIA Test"}
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PlanCache:
-    cache = PlanCache(tmp_path / "plans")
+def cache(tmp_path: Path) -> Cache:
+    cache = Cache(tmp_path / "plans")
 
     def make(path: Path, lock: int) -> dict[str, float]:
         path.write_bytes(b"x" * 2_500_000)
@@ -25,7 +25,7 @@ def cache(tmp_path: Path) -> PlanCache:
     return cache
 
 
-def test_list(cache: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--folder", str(cache.folder)]) == 0
     output = capsys.readouterr()
     rows = {line.split("  ")[0]: line for line in output.out.splitlines()}
@@ -37,13 +37,13 @@ def test_list(cache: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
     assert output.err == f"2 in {cache.folder}, 2.5 MB\n"
 
 
-def test_list_names_what_is_damaged(cache: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_what_is_damaged(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     (cache.folder / key_of(PLAN) / "plan").write_bytes(b"")
     main(["list", "--folder", str(cache.folder)])
     assert f"{key_of(PLAN)[:12]}  damaged" in capsys.readouterr().out
 
 
-def test_clear(cache: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clear(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clear", "--folder", str(cache.folder)]) == 0
     assert capsys.readouterr().err == f"2 removed from {cache.folder}\n"
     assert list(cache.entries()) == []
@@ -58,7 +58,7 @@ def test_the_usual_folder_is_not_made_for_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_others(cache: PlanCache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_others(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     cache.folder.chmod(0o755)
     assert main(["clear", "--folder", str(cache.folder)]) == 2
     error = capsys.readouterr().err
@@ -68,15 +68,15 @@ def test_a_folder_of_others(cache: PlanCache, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanCache:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """The cache that commands use where none is named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return PlanCache()
+    return Cache(plan_folder())
 
 
 @needs_rtx
 def test_build_without_a_gpu(
-    own_cache: PlanCache, affine_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+    own_cache: Cache, affine_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(affine_bundle.path)
     assert main(["build", folder, "--target", "sm86,sm89", "--stage", "affine"]) == 0
@@ -90,7 +90,7 @@ def test_build_without_a_gpu(
 
 @needs_rtx
 def test_build_into_the_bundle(
-    own_cache: PlanCache, affine_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+    own_cache: Cache, affine_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(affine_bundle.path)
     command = ["build", folder, "--target", "portable", "--with-plans"]
@@ -121,7 +121,7 @@ def test_build_into_the_bundle(
     ],
 )
 def test_build_that_is_not_possible(
-    own_cache: PlanCache,
+    own_cache: Cache,
     affine_bundle: Bundle,
     capsys: pytest.CaptureFixture[str],
     options: list[str],
@@ -132,15 +132,13 @@ def test_build_that_is_not_possible(
 
 
 def test_trust_in_a_bundle_without_plans(
-    affine_bundle: Bundle, capsys: pytest.CaptureFixture[str], own_cache: PlanCache
+    affine_bundle: Bundle, capsys: pytest.CaptureFixture[str], own_cache: Cache
 ) -> None:
     assert main(["trust", str(affine_bundle.path)]) == 2
     assert "holds no plans, nothing has to be trusted" in capsys.readouterr().err
 
 
 @needs_rtx
-def test_no_plans_in_the_installation(
-    own_cache: PlanCache, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_plans_in_the_installation(own_cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", "tiny", "--target", "sm89", "--with-plans"]) == 2
     assert "tiny is part of the installation" in capsys.readouterr().err

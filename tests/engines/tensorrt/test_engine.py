@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache, plan_folder
 from keyvid.engines.engine import Engine, open_engine, probe_engine
 from keyvid.engines.gpu import find_gpu
 from keyvid.engines.tensorrt import engine
 from keyvid.engines.tensorrt.plan import SETTINGS, Plan, describe
-from keyvid.engines.tensorrt.plan_cache import PlanCache
 from keyvid.engines.verification import verify_engine
 from keyvid.errors import EngineError
 
@@ -68,7 +68,7 @@ def keep_plan(bundle: Bundle, engine: str, targets: tuple[str, ...] = ()) -> Pla
     plan = Plan(
         describe(graph, SETTINGS[engine], targets), json.dumps({"graph": str(graph)}).encode()
     )
-    PlanCache().put(plan.ingredients, plan.content)
+    Cache(plan_folder()).put(plan.ingredients, plan.content)
     return plan
 
 
@@ -234,7 +234,7 @@ def test_a_plan_that_is_refused_is_built_again_once(
 
     def build(path: Path, *_: object, **__: object) -> Plan:
         built.append(path.name)
-        assert list(PlanCache().entries()) == []  # the refused one is gone
+        assert list(Cache(plan_folder()).entries()) == []  # the refused one is gone
         return keep_plan(affine_bundle, "tensorrt")
 
     monkeypatch.setattr(engine, "build_plan", build)
@@ -263,7 +263,7 @@ def test_kernels_are_compiled_once(
     calls = fake.cudart.calls
     assert calls.count("WHOLE_GRAPH_CAPTURE") == calls.count("execute_async_v3") == 6
     assert "cudaStreamBeginCapture" not in calls  # the library captures by itself
-    kinds = [entry.ingredients["kind"] for _, entry in PlanCache().entries() if entry]
+    kinds = [entry.ingredients["kind"] for _, entry in Cache(plan_folder()).entries() if entry]
     assert sorted(kinds) == ["TensorRT for RTX plan", "compiled kernels"]
 
 
@@ -283,9 +283,9 @@ def test_kernels_are_not_kept_while_a_plan_is_built(
     open_rtx: Callable[[], Engine], affine: SimpleNamespace
 ) -> None:
     engine = open_rtx()
-    with PlanCache()._locked():
+    with Cache(plan_folder())._locked():
         check(engine, affine, 0)  # does not wait
-    assert len(list(PlanCache().entries())) == 1
+    assert len(list(Cache(plan_folder()).entries())) == 1
 
 
 def test_probe(fake: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:

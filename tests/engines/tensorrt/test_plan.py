@@ -16,10 +16,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.engines.cache import Cache, key_of
 from keyvid.engines.tensorrt import plan as plan_module
 from keyvid.engines.tensorrt.library import TENSORRT_RTX
 from keyvid.engines.tensorrt.plan import SETTINGS, build_plan, describe, find_plan
-from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
 from keyvid.errors import EngineError, SettingsError
 from tests.engines.rtx import ADA, BLACKWELL, HOPPER, needs_rtx
 
@@ -38,8 +38,8 @@ def graph(affine_bundle: Bundle) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PlanCache:
-    return PlanCache(tmp_path / "plans")
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "plans")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def write_model(path: Path, node: onnx.NodeProto, size: int | str) -> Path:
 
 
 def test_a_plan_is_built_once_and_found_again(
-    graph: Path, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+    graph: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = build_plan(graph, RTX, cache, TARGETS)
     assert plan.ingredients == describe(graph, RTX, TARGETS)
@@ -80,7 +80,7 @@ def test_a_plan_is_built_once_and_found_again(
     assert build_plan(graph, RTX, cache, TARGETS) == plan
 
 
-def test_a_byte_that_changed(graph: Path, cache: PlanCache) -> None:
+def test_a_byte_that_changed(graph: Path, cache: Cache) -> None:
     plan = build_plan(graph, RTX, cache, TARGETS)
     file = cache.folder / key_of(plan.ingredients) / "plan"
     changed = bytearray(plan.content)
@@ -90,7 +90,7 @@ def test_a_byte_that_changed(graph: Path, cache: PlanCache) -> None:
     assert build_plan(graph, RTX, cache, TARGETS) == plan  # builds are reproducible
 
 
-def test_only_the_card_that_a_plan_is_for_gets_it(graph: Path, cache: PlanCache) -> None:
+def test_only_the_card_that_a_plan_is_for_gets_it(graph: Path, cache: Cache) -> None:
     several = build_plan(graph, RTX, cache, TARGETS)
     assert find_plan(graph, RTX, cache, ADA) == several
     assert find_plan(graph, RTX, cache, BLACKWELL) is None
@@ -102,7 +102,7 @@ def test_only_the_card_that_a_plan_is_for_gets_it(graph: Path, cache: PlanCache)
 
 
 def test_a_plan_of_another_graph_or_version_is_not_found(
-    graph: Path, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+    graph: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_plan(graph, RTX, cache, TARGETS)
     monkeypatch.setattr(plan_module, "BUILDER_VERSION", 99)
@@ -113,7 +113,7 @@ def test_a_plan_of_another_graph_or_version_is_not_found(
     assert find_plan(graph, RTX, cache, ADA) is None
 
 
-def test_the_words_of_the_parser(tmp_path: Path, cache: PlanCache) -> None:
+def test_the_words_of_the_parser(tmp_path: Path, cache: Cache) -> None:
     node = helper.make_node("Det", ["x"], ["y"], name="volume")
     graph = write_model(tmp_path / "det.onnx", node, 4)
     with pytest.raises(EngineError) as error:
@@ -126,13 +126,13 @@ def test_the_words_of_the_parser(tmp_path: Path, cache: PlanCache) -> None:
     assert list(cache.entries()) == []
 
 
-def test_a_shape_that_is_open(tmp_path: Path, cache: PlanCache) -> None:
+def test_a_shape_that_is_open(tmp_path: Path, cache: Cache) -> None:
     graph = write_model(tmp_path / "open.onnx", helper.make_node("Tanh", ["x"], ["y"]), "n")
     with pytest.raises(EngineError, match=r"open.onnx: input 'x' has no fixed shape"):
         build_plan(graph, RTX, cache, TARGETS)
 
 
-def test_a_build_keeps_to_its_memory(graph: Path, cache: PlanCache) -> None:
+def test_a_build_keeps_to_its_memory(graph: Path, cache: Cache) -> None:
     with pytest.raises(EngineError, match=r"affine.onnx: .* more than the 50 MB that --max-memory"):
         build_plan(graph, RTX, cache, TARGETS, memory_bytes=50_000_000)
     assert list(cache.entries()) == []
@@ -160,7 +160,7 @@ def test_every_target_is_one_of_the_compiler() -> None:
 
 
 def test_timings_are_handed_on(
-    on_ada: None, graph: Path, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+    on_ada: None, graph: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = build_plan(graph, TIMED, cache)
     assert plan.ingredients["gpu"] == ADA.name
@@ -181,7 +181,7 @@ def test_timings_are_handed_on(
 
 
 def test_less_workspace_after_a_failure(
-    on_ada: None, graph: Path, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+    on_ada: None, graph: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits, enough = [], GIB
 
@@ -254,16 +254,16 @@ def test_each_ingredient_changes_the_key(
 BUILD = """
 import logging, sys
 from pathlib import Path
-from keyvid.engines.tensorrt.plan_cache import PlanCache
+from keyvid.engines.cache import Cache
 from keyvid.engines.tensorrt.plan import SETTINGS, build_plan
 logging.basicConfig(level="WARNING")
 settings = SETTINGS["tensorrt-rtx"]
-build_plan(Path(sys.argv[1]), settings, PlanCache(Path(sys.argv[2])), ("sm86", "sm89"))
+build_plan(Path(sys.argv[1]), settings, Cache(Path(sys.argv[2])), ("sm86", "sm89"))
 """
 
 
 @pytest.fixture
-def start(graph: Path, cache: PlanCache) -> Iterator[Any]:
+def start(graph: Path, cache: Cache) -> Iterator[Any]:
     """`start()`: a process that asks for the plan; its builder is another one."""
     started = []
 
@@ -285,7 +285,7 @@ def start(graph: Path, cache: PlanCache) -> Iterator[Any]:
 
 
 def test_killed_at_random_moments_the_cache_stays_usable(
-    start: Any, graph: Path, cache: PlanCache
+    start: Any, graph: Path, cache: Cache
 ) -> None:
     """Either of the two processes is killed; the next one goes on with what that leaves."""
     begin = time.monotonic()
@@ -311,7 +311,7 @@ def test_killed_at_random_moments_the_cache_stays_usable(
     assert not list(cache.folder.glob(".*"))
 
 
-def test_two_processes_make_one_plan(start: Any, cache: PlanCache) -> None:
+def test_two_processes_make_one_plan(start: Any, cache: Cache) -> None:
     both = [start() for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs

@@ -1,9 +1,11 @@
 import logging
+import threading
 
 import numpy as np
 import pytest
 
 from keyvid.bundle.specs import GraphMemory, GraphSpec, TensorSpec
+from keyvid.engines.spec import ENGINES
 from keyvid.errors import EngineError
 from keyvid.runtime.networks import stages
 from keyvid.runtime.networks.stages import OpenGraphs, StageRunner
@@ -212,3 +214,78 @@ def test_seconds_of_a_stage_add_up(open_unet, monkeypatch, caplog):
             pass
     assert runner.seconds == {"interpolator": 5.5}
     assert caplog.messages[-2:] == ["interpolator: 2.00 s", "interpolator: 3.50 s"]
+
+
+@pytest.fixture
+def opening(monkeypatch):
+    """`opening(names, size)`: an OpenGraphs with that room, whose graphs take 2 each, and what it
+    opens; opening "broken" fails.
+    """
+    monkeypatch.setattr(stages, "num_cores", lambda: 2)
+
+    def make(names, size, spec=ENGINES["openvino"], threads=None):
+        engines = {}
+        in_main = []
+
+        def open_graph(_, stage, graph, *__):
+            if stage == "broken":
+                raise EngineError("broken: cannot be loaded")
+            in_main.append(threading.current_thread() is threading.main_thread())
+            engines[stage] = DoublingEngine()
+            return engines[stage]
+
+        monkeypatch.setattr(stages, "open_graph", open_graph)
+        graphs = {name: GraphSpec(name, {}, {}, GraphMemory(0, 0, 2, 0)) for name in names}
+        opened = OpenGraphs(None, spec, threads, SizesAsStated(size))
+        opened.open_ahead(graphs)
+        return opened, graphs, engines, in_main
+
+    return make
+
+
+def test_graphs_are_opened_ahead_where_all_fit(opening):
+    opened, graphs, engines, in_main = opening("abc", 6)
+    for name, graph in graphs.items():
+        assert opened.get(name, graph) is engines[name]
+    assert in_main == [False] * 3
+    opened.open_ahead(graphs)
+    assert len(in_main) == 3, "they are open"
+    opened.close()
+    assert all(engine.is_closed for engine in engines.values())
+
+
+@pytest.mark.parametrize(
+    ("size", "spec", "threads"),
+    [
+        (5, ENGINES["openvino"], None),
+        (6, ENGINES["tensorrt"], None),
+        (6, ENGINES["openvino"], 1),
+    ],
+)
+def test_or_else_when_they_are_needed(opening, size, spec, threads):
+    opened, graphs, _, in_main = opening("abc", size, spec, threads)
+    assert in_main == []
+    opened.get("a", graphs["a"])
+    assert in_main == [True]
+
+
+def test_an_error_ahead_is_that_of_its_stage(opening):
+    opened, graphs, *_ = opening(["a", "broken"], 4)
+    opened.get("a", graphs["a"])
+    with pytest.raises(EngineError, match="broken: cannot be loaded"):
+        opened.get("broken", graphs["broken"])
+
+
+def test_what_is_not_needed_any_more_is_closed(opening):
+    opened, _, engines, _ = opening(["a", "broken", "c"], 6)
+    opened.close()  # whether or not its opening had begun
+    assert all(engine.is_closed for engine in engines.values())
+
+
+def test_another_graph_takes_the_room_of_those_ahead(opening):
+    opened, graphs, engines, _ = opening("abc", 6)
+    other = GraphSpec("other", {}, {}, GraphMemory(0, 0, 6, 0))
+    opened.get("other", other)
+    ahead = {name: engine for name, engine in engines.items() if name != "other"}
+    assert all(engine.is_closed for engine in ahead.values())
+    assert opened.get("a", graphs["a"]) is engines["a"]

@@ -1,8 +1,9 @@
-"""Compiled engines ("plans") on disk: made once, found again, never trusted blindly.
+"""Compiled graphs ("plans") on disk: made once, found again, never trusted blindly.
 
-A plan is native code for one GPU. It is kept in a folder that only its user can write, under a name
-that hashes everything it depends on, beside a manifest with its size and sha256. What is not
-exactly as the manifest says counts as missing and is built again.
+A plan of TensorRT is native code for one GPU, one of a CPU's engine what it made of a graph for one
+processor. It is kept in a folder that only its user can write, under a name that hashes everything
+it depends on, beside a manifest with its size and sha256. What is not exactly as the manifest says
+counts as missing and is built again.
 
     FOLDER/KEY/plan, FOLDER/KEY/manifest.json    an entry, renamed into place when complete
     FOLDER/.KEY.XXXXXXXX/                        an entry that is being made
@@ -17,7 +18,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,9 +37,14 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{8}")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def default_folder() -> Path:
-    """Where plans are kept if nothing else is said."""
+def plan_folder() -> Path:
+    """Where plans of TensorRT are kept if nothing else is said."""
     return cache_folder("plans")
+
+
+def graph_folder() -> Path:
+    """Where graphs that a CPU's engine compiled are kept, see `keyvid.engines.kept_graph`."""
+    return cache_folder("graphs")
 
 
 def key_of(ingredients: dict[str, str]) -> str:
@@ -64,15 +70,15 @@ class Entry:
     record: dict[str, float]
 
 
-class PlanCache:
+class Cache:
     """The plans in one folder; several processes may use it, one at a time makes a plan.
 
     Raises:
         EngineError: the folder is not the user's own, or open to others.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or default_folder()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         with self._explained():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -100,7 +106,11 @@ class PlanCache:
             plan = _read_own(self.folder / key / _PLAN)
         if plan is None or len(plan) != entry.bytes:
             return None
-        return plan if hashlib.sha256(plan).hexdigest() == entry.sha256 else None
+        if hashlib.sha256(plan).hexdigest() != entry.sha256:
+            return None
+        with suppress(OSError):  # of a folder that cannot be written, nothing is removed either
+            os.utime(self.folder / key)  # when it was used, see `_shrink`
+        return plan
 
     def record(self, ingredients: dict[str, str]) -> dict[str, float]:
         """What was seen while the plan of these ingredients was built."""
@@ -123,9 +133,18 @@ class PlanCache:
                 return plan
             return self._make(ingredients, lambda path: make(path, lock))
 
-    def put(self, ingredients: dict[str, str], content: bytes, *, wait: bool = True) -> None:
+    def put(
+        self,
+        ingredients: dict[str, str],
+        content: bytes,
+        *,
+        wait: bool = True,
+        most_bytes: int | None = None,
+    ) -> None:
         """Keep `content` as the plan of these ingredients, in place of what is there.
 
+        Args:
+            most_bytes: what all plans may take; those that were not used for longest go.
         Raises:
             EngineError: a plan is being made, and `wait` is false.
         """
@@ -136,6 +155,8 @@ class PlanCache:
 
         with self._locked(wait=wait):
             self._make(ingredients, write)
+            if most_bytes is not None:
+                self._shrink(most_bytes)
 
     def discard(self, ingredients: dict[str, str]) -> None:
         """Remove the plan of these ingredients."""
@@ -208,6 +229,19 @@ class PlanCache:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         return plan
+
+    def _shrink(self, most_bytes: int) -> None:
+        """Remove what was not used for longest, until all takes at most `most_bytes`."""
+        used = {
+            path: path.stat().st_mtime_ns
+            for path in self.folder.iterdir()
+            if _KEY.fullmatch(path.name)
+        }
+        total = 0
+        for path in sorted(used, key=used.__getitem__, reverse=True):
+            total += sum(file.stat().st_size for file in path.iterdir())
+            if total > most_bytes:
+                _remove(path)
 
     def _remove_unfinished(self) -> None:
         """Remove what killed processes left; the lock is held, so that none is at work."""

@@ -14,8 +14,8 @@ from stat import S_IMODE
 
 import pytest
 
-from keyvid.engines.tensorrt import plan_cache
-from keyvid.engines.tensorrt.plan_cache import PlanCache, key_of
+from keyvid.engines import cache as cache_module
+from keyvid.engines.cache import Cache, key_of
 from keyvid.errors import EngineError
 
 KIND = {"graph": "abc", "gpu": "NVIDIA Test", "driver": "1"}
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(folder: Path) -> PlanCache:
+def cache(folder: Path) -> Cache:
     """A cache with one plan, `CONTENT` for `KIND`."""
-    cache = PlanCache(folder)
+    cache = Cache(folder)
     cache.put(KIND, CONTENT)
     return cache
 
@@ -45,30 +45,30 @@ def make(path: Path, lock: int) -> dict[str, float]:
 
 
 def test_a_plan_is_made_once(folder: Path) -> None:
-    cache = PlanCache(folder)
+    cache = Cache(folder)
     assert cache.get(KIND) is None
     assert cache.get_or_make(KIND, make) == CONTENT
-    assert PlanCache(folder).get_or_make(KIND, never) == CONTENT
+    assert Cache(folder).get_or_make(KIND, never) == CONTENT
     ((key, entry),) = cache.entries()
     assert key == key_of(KIND)
     assert entry is not None
     assert (entry.bytes, entry.ingredients, entry.record) == (len(CONTENT), KIND, {"seconds": 1})
 
 
-def test_only_the_user_can_read_it(cache: PlanCache) -> None:
+def test_only_the_user_can_read_it(cache: Cache) -> None:
     modes = {path.name: S_IMODE(path.stat().st_mode) for path in cache.folder.rglob("*")}
     assert modes == {"lock": 0o600, key_of(KIND): 0o700, "plan": 0o600, "manifest.json": 0o600}
     assert S_IMODE(cache.folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", KIND)
-def test_each_ingredient_counts(cache: PlanCache, name: str) -> None:
+def test_each_ingredient_counts(cache: Cache, name: str) -> None:
     assert cache.get(KIND | {name: "other"}) is None
     assert cache.get(KIND) == CONTENT
 
 
 @pytest.mark.parametrize("position", [0, len(CONTENT) // 2, len(CONTENT) - 1])
-def test_a_changed_byte(cache: PlanCache, position: int) -> None:
+def test_a_changed_byte(cache: Cache, position: int) -> None:
     plan = cache.folder / key_of(KIND) / "plan"
     changed = bytearray(CONTENT)
     changed[position] ^= 1
@@ -79,14 +79,14 @@ def test_a_changed_byte(cache: PlanCache, position: int) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT + b"x"])
-def test_another_length(cache: PlanCache, content: bytes) -> None:
+def test_another_length(cache: Cache, content: bytes) -> None:
     (cache.folder / key_of(KIND) / "plan").write_bytes(content)
     assert cache.get(KIND) is None
     assert list(cache.entries()) == [(key_of(KIND), None)]
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(plan_cache.Entry)])
-def test_a_manifest_without_a_field(cache: PlanCache, field: str) -> None:
+@pytest.mark.parametrize("field", [field.name for field in fields(cache_module.Entry)])
+def test_a_manifest_without_a_field(cache: Cache, field: str) -> None:
     manifest = cache.folder / key_of(KIND) / "manifest.json"
     content = json.loads(manifest.read_text())
     del content[field]
@@ -95,13 +95,13 @@ def test_a_manifest_without_a_field(cache: PlanCache, field: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff"])
-def test_a_manifest_that_is_none(cache: PlanCache, text: bytes) -> None:
+def test_a_manifest_that_is_none(cache: Cache, text: bytes) -> None:
     manifest = cache.folder / key_of(KIND) / "manifest.json"
     manifest.write_bytes(text)
     assert cache.get(KIND) is None
 
 
-def test_a_foreign_plan_under_this_name(cache: PlanCache) -> None:
+def test_a_foreign_plan_under_this_name(cache: Cache) -> None:
     """A plan of another GPU that was renamed is not run."""
     other = KIND | {"gpu": "another"}
     (cache.folder / key_of(KIND)).rename(cache.folder / key_of(other))
@@ -109,7 +109,7 @@ def test_a_foreign_plan_under_this_name(cache: PlanCache) -> None:
     assert cache.get(KIND) is None
 
 
-def test_missing_parts(cache: PlanCache) -> None:
+def test_missing_parts(cache: Cache) -> None:
     (cache.folder / key_of(KIND) / "plan").unlink()
     assert cache.get(KIND) is None
     (cache.folder / key_of(KIND) / "manifest.json").unlink()
@@ -117,7 +117,7 @@ def test_missing_parts(cache: PlanCache) -> None:
 
 
 @pytest.mark.parametrize("part", ["plan", "manifest.json", ""])
-def test_links_are_refused(cache: PlanCache, tmp_path: Path, part: str) -> None:
+def test_links_are_refused(cache: Cache, tmp_path: Path, part: str) -> None:
     path = cache.folder / key_of(KIND) / part
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
@@ -125,7 +125,7 @@ def test_links_are_refused(cache: PlanCache, tmp_path: Path, part: str) -> None:
         cache.get(KIND)
 
 
-def test_a_pipe_does_not_block(cache: PlanCache) -> None:
+def test_a_pipe_does_not_block(cache: Cache) -> None:
     plan = cache.folder / key_of(KIND) / "plan"
     plan.unlink()
     os.mkfifo(plan, 0o600)
@@ -135,7 +135,7 @@ def test_a_pipe_does_not_block(cache: PlanCache) -> None:
 
 @pytest.mark.parametrize("part", ["plan", "manifest.json", ""])
 @pytest.mark.parametrize("mode", [0o020, 0o002])
-def test_what_others_can_write_is_refused(cache: PlanCache, part: str, mode: int) -> None:
+def test_what_others_can_write_is_refused(cache: Cache, part: str, mode: int) -> None:
     path = cache.folder / key_of(KIND) / part
     path.chmod(0o700 | mode)
     with pytest.raises(EngineError, match="others can write to it"):
@@ -143,35 +143,35 @@ def test_what_others_can_write_is_refused(cache: PlanCache, part: str, mode: int
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o770, 0o707, 0o701])
-def test_an_open_folder_is_refused(cache: PlanCache, mode: int) -> None:
+def test_an_open_folder_is_refused(cache: Cache, mode: int) -> None:
     cache.folder.chmod(mode)
     with pytest.raises(EngineError, match=r"want drwx------|others can write"):
-        PlanCache(cache.folder)
+        Cache(cache.folder)
 
 
-def test_a_linked_folder_is_refused(cache: PlanCache, tmp_path: Path) -> None:
+def test_a_linked_folder_is_refused(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(cache.folder)
     with pytest.raises(EngineError, match="want drwx------"):
-        PlanCache(tmp_path / "link")
+        Cache(tmp_path / "link")
 
 
 def test_a_file_instead_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch(0o600)
     with pytest.raises(EngineError, match="file: "):
-        PlanCache(tmp_path / "file")
+        Cache(tmp_path / "file")
     with pytest.raises(EngineError, match="file"):
-        PlanCache(tmp_path / "file" / "plans")
+        Cache(tmp_path / "file" / "plans")
 
 
-def test_another_owner_is_refused(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_owner_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(EngineError, match=rf"belongs to user {os.getuid()}, not to"):
-        PlanCache(cache.folder)
+        Cache(cache.folder)
     with pytest.raises(EngineError, match=rf"belongs to user {os.getuid()}, not to"):
         cache.get(KIND)
 
 
-def test_a_failed_build_leaves_the_old_plan_and_nothing_else(cache: PlanCache) -> None:
+def test_a_failed_build_leaves_the_old_plan_and_nothing_else(cache: Cache) -> None:
     def fail(path: Path, lock: int) -> dict[str, float]:
         path.write_bytes(b"half")
         raise EngineError("no luck")
@@ -185,10 +185,10 @@ def test_a_failed_build_leaves_the_old_plan_and_nothing_else(cache: PlanCache) -
 
 def test_a_build_that_writes_nothing(folder: Path) -> None:
     with pytest.raises(EngineError, match="No such file"):
-        PlanCache(folder).get_or_make(KIND, lambda path, lock: {})
+        Cache(folder).get_or_make(KIND, lambda path, lock: {})
 
 
-def test_clear(cache: PlanCache) -> None:
+def test_clear(cache: Cache) -> None:
     (cache.folder / f".{'0' * 64}.12345678").mkdir()
     (cache.folder / "notes.txt").touch()  # not of the cache, stays
     assert cache.clear() == 1
@@ -196,16 +196,16 @@ def test_clear(cache: PlanCache) -> None:
     assert cache.get(KIND) is None
 
 
-def test_clear_does_not_take_a_plan_away_from_its_builder(cache: PlanCache) -> None:
+def test_clear_does_not_take_a_plan_away_from_its_builder(cache: Cache) -> None:
     def clear(path: Path, lock: int) -> dict[str, float]:
         with pytest.raises(EngineError, match="a plan is being built; try again later"):
-            PlanCache(cache.folder).clear()
+            Cache(cache.folder).clear()
         return make(path, lock)
 
     assert cache.get_or_make(KIND | {"driver": "2"}, clear) == CONTENT
 
 
-def test_discard(cache: PlanCache) -> None:
+def test_discard(cache: Cache) -> None:
     cache.discard(KIND)
     assert cache.get(KIND) is None
     cache.discard(KIND)
@@ -214,7 +214,7 @@ def test_discard(cache: PlanCache) -> None:
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from keyvid.engines.tensorrt.plan_cache import PlanCache
+from keyvid.engines.cache import Cache
 
 folder, log, point = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 calls = 0
@@ -235,7 +235,7 @@ def make(path, lock):
     path.write_bytes(b"the whole plan")
     return {}
 
-cache = PlanCache(folder)
+cache = Cache(folder)
 if point:
     sys.addaudithook(stop_at_point)
 print(cache.get_or_make({"graph": "abc"}, make).decode())
@@ -272,7 +272,7 @@ def test_killed_at_each_operation_the_cache_stays_usable(
     for point in range(1, 40):
         process = start(point)
         process.communicate()
-        cache = PlanCache(folder)
+        cache = Cache(folder)
         found = cache.get(wanted)
         seen.add(found)
         assert found in (None, b"the whole plan")
@@ -313,21 +313,21 @@ def test_a_plan_that_another_process_made_meanwhile_is_taken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was missing when it was asked for, and is there when the lock is free."""
-    cache, get = PlanCache(folder), PlanCache.get
-    other = PlanCache(folder)
+    cache, get = Cache(folder), Cache.get
+    other = Cache(folder)
 
-    def late(self: PlanCache, ingredients: dict[str, str]) -> bytes | None:
+    def late(self: Cache, ingredients: dict[str, str]) -> bytes | None:
         monkeypatch.undo()
         assert get(self, ingredients) is None
         other.put(ingredients, CONTENT)
         return None
 
-    monkeypatch.setattr(PlanCache, "get", late)
+    monkeypatch.setattr(Cache, "get", late)
     assert cache.get_or_make(KIND, never) == CONTENT
 
 
 def test_of_a_link_in_place_of_a_plan_only_the_link_is_removed(
-    cache: PlanCache, tmp_path: Path
+    cache: Cache, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"precious")
@@ -340,7 +340,7 @@ def test_of_a_link_in_place_of_a_plan_only_the_link_is_removed(
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_putting_waits_for_the_lock_unless_told_otherwise(
-    cache: PlanCache, monkeypatch: pytest.MonkeyPatch, waits: bool
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
     import fcntl
 
