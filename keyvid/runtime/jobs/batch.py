@@ -12,7 +12,7 @@ from typing import Any
 from keyvid.command import error_line, say
 from keyvid.errors import KeyvidError, MediaError
 from keyvid.file_safety import lock
-from keyvid.runtime.jobs.job_file import Entry
+from keyvid.runtime.jobs.job_file import Entry, Fault
 from keyvid.runtime.media.sources import shown
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.outputs import (
@@ -76,14 +76,24 @@ class Results:
         return entry.key in self._made and all(map(os.path.exists, entry.outputs.names))
 
     def add(self, outcome: Outcome) -> None:
-        """Write a line.
+        """Write what came of a job.
 
         Raises:
             MediaError: the file cannot be written.
         """
         entry, error = outcome.entry, outcome.error
         came = {"error": error} if error else {"seconds": round(outcome.seconds, 2)}
-        row = {"output": entry.name, **came, "line": entry.line, "job": entry.key}
+        self._add({"output": entry.name, **came, "line": entry.line, "job": entry.key})
+
+    def add_fault(self, fault: Fault) -> None:
+        """Write what is wrong with a line that is no job.
+
+        Raises:
+            MediaError: the file cannot be written.
+        """
+        self._add({"error": fault.error, "line": fault.line})
+
+    def _add(self, row: dict[str, Any]) -> None:
         try:
             self._write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
@@ -110,19 +120,26 @@ def _keys_of_clips(content: bytes) -> set[str]:
 
 
 def run_jobs(
-    path: Path, entries: list[Entry], work: Callable[[list[Entry]], Iterable[Outcome]]
+    path: Path,
+    entries: list[Entry],
+    faults: list[Fault],
+    work: Callable[[list[Entry]], Iterable[Outcome]],
 ) -> None:
     """Do what is missing of the jobs of the file `path`, and say what came of each.
 
     Args:
+        faults: the lines that are no jobs.
         work: gives the outcomes of jobs as they come.
     Raises:
         KeyvidError: the work could not begin or go on, or some jobs failed.
     """
-    total = len(entries)
-    with Results(path.with_suffix(".results.jsonl")) as results:
+    total = len(entries) + len(faults)
+    with Results(path.with_name(f"{path.name}.results.jsonl")) as results:
+        for fault in faults:
+            say(f"{shown(path)}, line {fault.line}: {fault.error}")
+            results.add_fault(fault)
         missing = [entry for entry in entries if not results.has(entry)]
-        num_made, num_failed = total - len(missing), 0
+        num_made, num_failed = len(entries) - len(missing), len(faults)
         if num_made and missing:
             say(f"{shown(path)}: {num_made} of {total} clips are there")
         start = perf_counter()

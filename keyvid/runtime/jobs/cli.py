@@ -180,13 +180,13 @@ def _make_all(
     from keyvid.runtime.jobs.batch import run_here, run_jobs
     from keyvid.runtime.jobs.job_file import read_jobs
 
-    jobs = read_jobs(path, defaults, loading["bundle"])
+    entries, faults = read_jobs(path, defaults, loading["bundle"])
     if num_workers is None:
-        run_jobs(path, jobs, partial(run_here, loading))
+        run_jobs(path, entries, faults, partial(run_here, loading))
     else:
         from keyvid.runtime.jobs.ray_workers import run_on_ray
 
-        run_jobs(path, jobs, partial(run_on_ray, loading, num_workers))
+        run_jobs(path, entries, faults, partial(run_on_ray, loading, num_workers))
 
 
 @contextmanager

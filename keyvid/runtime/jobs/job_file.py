@@ -1,26 +1,26 @@
-"""A job file read and checked: many clips, a line each, as JSON lines or CSV."""
+"""A job file read and checked: many clips, a line each."""
 
-import csv
 import hashlib
-import io
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyvid.bundle.strict_json import parse_json
-from keyvid.errors import MediaError, SettingsError
+from keyvid.errors import KeyvidError, SettingsError
 from keyvid.options import WANTED
-from keyvid.runtime.media.sources import STANDARD_STREAM, open_source, shown
+from keyvid.runtime.jobs.job_table import read_rows
+from keyvid.runtime.media.sources import STANDARD_STREAM, shown
 from keyvid.runtime.outputs import asked_for, default_output
 from keyvid.runtime.request import Request
 from keyvid.vocabulary import Outputs, options
 
 _OPTIONS = {option.name: option for option in options()}
 _KEYS = ("image", "audio", *_OPTIONS)
+_TIMES = ("start", "length")
+_DECIMAL_COMMA = re.compile(r"^\s*([+-]?\d+),(\d+)\s*$")  # as spreadsheets of half the world write
 _ONLY_ROUNDING = {"cfg_batch"}  # which hardly changes a clip: it is not made again for that
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -42,77 +42,53 @@ class Entry:
     outputs: Outputs
 
 
-def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> list[Entry]:
-    """The jobs of a file, checked as far as the file tells.
+@dataclass(frozen=True)
+class Fault:
+    """A line of a file that no clip can be made of.
+
+    Attributes:
+        line: of the file, from 1.
+        error: what is wrong with it.
+    """
+
+    line: int
+    error: str
+
+
+def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> tuple[list[Entry], list[Fault]]:
+    """The jobs of a file, checked as far as the file tells, and the lines that are none.
 
     Args:
-        path: .jsonl, an object a line, or .csv with the keys in its first line: image, audio
-            and the names of `keyvid.vocabulary.options`. Names of files in it are relative to its
-            folder.
+        path: see `read_rows`; keys are image, audio and the names of `keyvid.vocabulary.options`.
+            Names of files in it are relative to its folder.
         defaults: values for the jobs that do not have their own.
         bundle: what the clips are made with, a part of the keys.
     Raises:
-        MediaError: the file cannot be read.
-        SettingsError: says in which line what is wrong.
+        MediaError, SettingsError: the file as a whole cannot be read, or holds no line.
     """
-    read_rows = {".jsonl": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower())
-    if not read_rows:
-        raise MediaError(f"{shown(path)}: want a job file that ends in .jsonl or .csv")
-    with open_source(path, "job file") as (_, file):
-        content = file.read().removeprefix(_BYTE_ORDER_MARK)
-    entries = []
-    for line, row in read_rows(path, content):
-        with _blaming(path, line):
-            values = {k: v for k, v in (defaults | _checked(row)).items() if v is not None}
+    entries: list[Entry] = []
+    faults: list[Fault] = []
+    for row in read_rows(path, _KEYS):
+        try:
+            if row.error:
+                raise ValueError(row.error)
+            values = {k: v for k, v in (defaults | _checked(row.values)).items() if v is not None}
             name = values.get("output") or default_output(values["image"])
             asked = asked_for(values, os.path.dirname(path))
-            entries.append(Entry(line, name, _key(values, bundle), *asked))
-    if not entries:
+            entries.append(Entry(row.line, name, _key(values, bundle), *asked))
+        except (ValueError, KeyvidError) as error:
+            faults.append(Fault(row.line, str(error)))
+    if not entries and not faults:
         raise SettingsError(f"{shown(path)}: holds no job; write one in a line of its own")
-    _check_distinct(path, entries)
-    return entries
+    clashes = [*_clashes(entries)]
+    clashing = {fault.line for fault in clashes}
+    entries = [entry for entry in entries if entry.line not in clashing]
+    return entries, sorted([*faults, *clashes], key=lambda fault: fault.line)
 
 
 def _key(values: dict[str, Any], bundle: str) -> str:
     said = sorted(item for item in values.items() if item[0] not in _ONLY_ROUNDING)
     return hashlib.sha256(json.dumps([bundle, said]).encode()).hexdigest()[:16]
-
-
-def _json_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, text in enumerate(content.split(b"\n"), 1):
-        if text.strip():
-            with _blaming(path, line):
-                row = parse_json(text)
-                if not isinstance(row, dict):
-                    raise ValueError('want an object such as {"image": "a.png", "audio": "a.wav"}')
-            yield line, row
-
-
-def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Empty cells are left out."""
-    with _blaming(path, 1):
-        rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
-        keys = next(rows, [])
-        if len(set(keys)) < len(keys):
-            raise ValueError("a key stands twice")
-        _check_known(keys)
-    while True:
-        with _blaming(path, rows.line_num + 1):
-            cells = next(rows, None)
-            if cells is None:
-                return
-            if len(cells) > len(keys):
-                raise ValueError(f"{len(cells)} cells under {len(keys)} keys")
-        if row := {key: cell for key, cell in zip(keys, cells, strict=False) if cell}:
-            yield rows.line_num, row
-
-
-@contextmanager
-def _blaming(path: Path, line: int) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, csv.Error) as error:
-        raise SettingsError(f"{shown(path)}, line {line}: {error}") from None
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +121,8 @@ def _typed(key: str, value: Any) -> Any:
             raise ValueError
         if kind is int and isinstance(value, float):
             raise ValueError
+        if isinstance(value, str) and (kind is float or key in _TIMES):
+            value = _DECIMAL_COMMA.sub(r"\1.\2", value)
         typed = kind(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{key} is {value!r:.40}, want {WANTED[kind]}") from None
@@ -153,8 +131,8 @@ def _typed(key: str, value: Any) -> Any:
     return typed
 
 
-def _check_distinct(path: Path, entries: list[Entry]) -> None:
-    """Refuse a result that another job, or the same one, writes or reads, too."""
+def _clashes(entries: list[Entry]) -> Iterator[Fault]:
+    """The jobs that write a file which another job, or the same one, writes or reads, too."""
     read = {
         os.path.realpath(name): entry.line
         for entry in entries
@@ -164,10 +142,12 @@ def _check_distinct(path: Path, entries: list[Entry]) -> None:
     for entry in entries:
         for name in entry.outputs.names:
             place = os.path.realpath(name)
-            with _blaming(path, entry.line):
-                if place in read:
-                    raise ValueError(f"would overwrite {shown(name)}, read in line {read[place]}")
-                if place in written:
-                    other = written[place]
-                    raise ValueError(f"{shown(name)} is written by line {other}; give another name")
-            written[place] = entry.line
+            if place in read:
+                error = f"would overwrite {shown(name)}, read in line {read[place]}"
+            elif place in written:
+                error = f"{shown(name)} is written by line {written[place]}; give another name"
+            else:
+                written[place] = entry.line
+                continue
+            yield Fault(entry.line, error)
+            break

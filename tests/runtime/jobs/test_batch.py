@@ -3,7 +3,6 @@
 import fcntl
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ def write_jobs(num: int, **options: Any) -> None:
 
 
 def results() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path("jobs.results.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in Path("jobs.jsonl.results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_200_jobs(
     assert len(made) == 195
     assert printed.out.splitlines() == [f"{i}.mp4" for i in range(200) if i not in BROKEN]
     assert printed.err.splitlines()[-1] == (
-        "keyvid-infer: 5 of 200 jobs failed, see jobs.results.jsonl; the same command tries "
+        "keyvid-infer: 5 of 200 jobs failed, see jobs.jsonl.results.jsonl; the same command tries "
         "them again"
     )
 
@@ -160,11 +159,11 @@ def test_a_second_start_does_what_is_missing_or_failed(
 def test_a_line_that_was_cut_off(made: list[Prepared]) -> None:
     write_jobs(2, length=0.1)
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
-    whole = Path("jobs.results.jsonl").read_bytes()
-    Path("jobs.results.jsonl").write_bytes(whole[:-9])
+    whole = Path("jobs.jsonl.results.jsonl").read_bytes()
+    Path("jobs.jsonl.results.jsonl").write_bytes(whole[:-9])
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
     assert [request.seed for request in made] == [0, 1, 1]
-    first, cut, again = Path("jobs.results.jsonl").read_bytes().splitlines()
+    first, cut, again = Path("jobs.jsonl.results.jsonl").read_bytes().splitlines()
     assert first + b"\n" + cut == whole[:-9]
     assert json.loads(again)["line"] == 2
 
@@ -231,7 +230,7 @@ def test_a_long_clip_is_gone_on_with(
 
 def test_two_processes_at_once(made: list[Prepared], capsys: pytest.CaptureFixture[str]) -> None:
     write_jobs(1, length=0.1)
-    with open("jobs.results.jsonl", "wb") as file:
+    with open("jobs.jsonl.results.jsonl", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert cli.main(["--jobs", "jobs.jsonl"]) == 2
     assert "another process works on these jobs" in capsys.readouterr().err
@@ -250,16 +249,22 @@ def test_names_of_one_clip_are_refused(
     assert "stand in its file" in capsys.readouterr().err
 
 
-def test_wrong_lines_are_refused_at_once(
+def test_a_wrong_line_keeps_no_other_from_being_made(
     made: list[Prepared], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_jobs(2)
+    write_jobs(2, length=0.1)
     with open("jobs.jsonl", "a") as file:
         file.write('{"image": "picture.png", "audio": "sound.wav", "step": 1}\n')
     assert cli.main(["--jobs", "jobs.jsonl"]) == 2
-    assert "jobs.jsonl, line 3: unknown key 'step'" in capsys.readouterr().err
-    assert not made
-    assert not os.path.exists("jobs.results.jsonl")
+    printed = capsys.readouterr().err
+    assert "jobs.jsonl, line 3: unknown key 'step'" in printed
+    assert "1 of 3 jobs failed" in printed
+    assert [prepared.seed for prepared in made] == [0, 1]
+    assert [(row["line"], "error" in row) for row in results()] == [
+        (3, True),
+        (1, False),
+        (2, False),
+    ]
 
 
 def test_ray_is_asked_for_in_words(

@@ -97,7 +97,7 @@ def test_a_worker_that_is_killed_costs_no_clip(
     monkeypatch.setattr(batch.Results, "add", kill_after_the_first_clip)
     assert cli.main(OPTIONS) == 2
     assert killed
-    rows = [json.loads(line) for line in Path("jobs.results.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in Path("jobs.jsonl.results.jsonl").read_text().splitlines()]
     assert sorted(row["line"] for row in rows) == [1, 2, 3, 4, 5, 6]
     (failed,) = (row for row in rows if "error" in row)
     assert failed["error"].startswith("missing.png: No such file")
@@ -106,7 +106,7 @@ def test_a_worker_that_is_killed_costs_no_clip(
     copyfile("picture.png", "missing.png")
     Path("4.mp4").unlink()
     assert cli.main(OPTIONS) == 0
-    rows = [json.loads(line) for line in Path("jobs.results.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in Path("jobs.jsonl.results.jsonl").read_text().splitlines()]
     assert sorted(row["line"] for row in rows[6:]) == [3, 5]
 
 
@@ -116,4 +116,4 @@ def test_workers_that_cannot_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*OPTIONS, "--bundle", "nowhere"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("keyvid-infer: nowhere")
-    assert not Path("jobs.results.jsonl").read_bytes()
+    assert not Path("jobs.jsonl.results.jsonl").read_bytes()
