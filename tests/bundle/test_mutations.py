@@ -61,6 +61,7 @@ def refusal(action: Callable[[], object]) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_manifests(tmp_path: Path) -> None:
     """Nearly all are refused; what is not was a change of something that is only told."""
     for path in PACKAGED.iterdir():
