@@ -2,6 +2,7 @@ PYTHON ?= python
 PYTEST = $(PYTHON) -m pytest
 # Each process of `pytest -n 2` has a core: the libraries in it are not to take two.
 ONE_THREAD = OMP_NUM_THREADS=1
+IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: check lint types test quick slow mutants lowest reference bench
 
@@ -15,15 +16,15 @@ types:
 	$(PYTHON) -m mypy
 
 test:
-	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	$(ONE_THREAD) $(PYTEST) $(IN_TWO)
 
-# At each save, in less than a minute: all that checks values, files, settings and words. What runs
-# networks is left out (the clips of tests/runtime/test_pipeline.py, tests/parity, keyvid_ref and
-# export), and what starts processes or servers or compiles graphs.
+# At each save, in less than a minute: bundles, engines, runtime, scores, server and house. Left out
+# are tests/keyvid_ref, parity, export, bench and mutation, processes that are killed, and single
+# tests that take more than a second of processor time (marked "long"), clips of networks among them.
 QUICK = tests/bundle tests/engines tests/runtime tests/score tests/serve \
     tests/test_docs.py tests/test_house.py tests/test_sampling.py tests/test_sizes.py
 quick:
-	$(ONE_THREAD) $(PYTEST) -q -m "not slow and not gpu and not long" $(QUICK)
+	$(ONE_THREAD) $(PYTEST) -q $(IN_TWO) -m "not slow and not gpu and not long" $(QUICK)
 
 # What takes minutes: before a release, with the packages and the browser of .ci/run.
 slow:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.bundle.tokenizer import TOKENIZER, tokenize
@@ -61,6 +63,7 @@ def refusal(action: Callable[[], object]) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_manifests(tmp_path: Path) -> None:
     """Nearly all are refused; what is not was a change of something that is only told."""
     for path in PACKAGED.iterdir():

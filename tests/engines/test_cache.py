@@ -67,6 +67,10 @@ def test_each_ingredient_counts(cache: Cache, name: str) -> None:
     assert cache.get(KIND) == CONTENT
 
 
+def test_the_order_of_ingredients_does_not_count() -> None:
+    assert key_of(dict(reversed(KIND.items()))) == key_of(KIND)
+
+
 @pytest.mark.parametrize("position", [0, len(CONTENT) // 2, len(CONTENT) - 1])
 def test_a_changed_byte(cache: Cache, position: int) -> None:
     plan = cache.folder / key_of(KIND) / "plan"

@@ -78,11 +78,12 @@ from keyvid.engines.memory import peak_bytes, process_bytes
 held = bytearray(200 << 20)
 held[::4096] = b"x" * len(held[::4096])  # all pages
 del held
-print(process_bytes(), peak_bytes())
+print(process_bytes(), peak_bytes(), open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    now, peak = map(int, run.stdout.split())
+    now, peak, kibibytes = map(int, run.stdout.split())
     assert now < 200 << 20 < peak
+    assert peak == pytest.approx(1024 * kibibytes, abs=100_000)
 
 
 def test_the_peak_is_that_of_this_process_alone():

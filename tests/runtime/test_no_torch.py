@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 BLOCK_TORCH = """
 import sys
 
@@ -51,6 +53,7 @@ def test_public_names_come_when_asked_for():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_clip_is_made_without_torch():
     done = run(
         "import numpy as np\n"

@@ -15,6 +15,8 @@ from keyvid.runtime.request import Request
 from keyvid.sampling import resolve
 from keyvid_ref.world.world import TEST_SEEDS, make_clip
 
+pytestmark = pytest.mark.long
+
 SEED = 11
 STAGES = [
     "localizer",

@@ -104,3 +104,16 @@ def test_an_interval_leaves_two_and_a_half_per_cent_on_either_side() -> None:
     drawn = np.random.default_rng(7).binomial(20, 0.6, 200_000) / 20
     want = np.percentile(drawn, [2.5, 97.5])
     assert score.agree(clips, 42).f1_interval == pytest.approx(want, abs=1e-9)
+
+
+def test_which_clips_are_drawn_does_not_change() -> None:
+    """Intervals of years must stay comparable, too: the numbers of twenty random clips."""
+    scores = score.agree(_random_clips(20), 83)
+    assert scores.f1_interval == pytest.approx((0.18333333333333332, 0.4166666666666667), abs=1e-6)
+
+
+def test_a_thousandth_is_forgiven_and_no_more() -> None:
+    """Half of one beyond the tolerance, for times that are rounded to thousandths."""
+    for late, matches in ((0.0424, 1), (0.0426, 0)):
+        clip = TimedClip(np.array([0.5 + late]), np.array([0.5]), 2.0)
+        assert len(score.match_errors(clip, 42)) == matches

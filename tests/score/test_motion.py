@@ -66,6 +66,19 @@ def test_times_that_are_not_evenly_spaced_are_kept() -> None:
     assert strikes["tracked pose"] == pytest.approx(EVENTS, abs=0.03)
 
 
+@pytest.mark.parametrize(("shift", "strikes"), [(3.6, 0), (4.4, 1)])
+def test_what_a_contact_takes(shift: float, strikes: int) -> None:
+    """A square that comes and goes, as pale as it takes to shift the pose by that much."""
+    place = np.zeros(48)
+    place[20:24] = [0.5, 1, 1, 0.5]
+    frames = draw_square(place).astype(np.float64)
+    paler = shift / pose_shift(frames, 0).max()
+    assert paler < 1
+    frames = frames[:1] + paler * (frames - frames[:1])
+    found = find_strikes(frames, np.arange(48) / 24, "contact")["tracked pose"]
+    assert len(found) == strikes
+
+
 def test_the_pose_shift_is_seen_from_any_frame() -> None:
     place = np.array([0.0, 0.5, 1.0])
     shift = pose_shift(draw_square(place), 1)

@@ -102,6 +102,7 @@ def check_soak(memory: list[int], messages: str) -> None:
     log.info("after 20 jobs %.0f MB, after 200 %.0f MB", memory[19] / 1e6, memory[199] / 1e6)
 
 
+@pytest.mark.long
 def test_200_jobs(
     made: list[Prepared], memory: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -244,6 +244,7 @@ def most() -> None:
     soundfile.write("sound.wav", wave, 44_100)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "options", "notes"),
     [

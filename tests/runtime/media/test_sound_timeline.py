@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keyvid.runtime.media.sound_timeline import Timeline
+from keyvid.runtime.media.sound_timeline import Timeline, resample
 
 RATE = 16_000
 
@@ -56,3 +56,8 @@ def test_a_sound_without_timestamps_begins_at_once() -> None:
         timeline.add(None, RATE, np.ones((800, 1), np.float32))
     assert timeline.end == 0.1
     assert timeline.cut(0.0, None).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_nothing_stays_nothing_at_another_rate(channels: int) -> None:
+    assert resample(np.zeros((0, channels), np.float32), 8000, RATE).shape == (0, channels)
