@@ -14,6 +14,7 @@ from keyvid.runtime.media.ffmpeg import (
     is_of,
     open_container,
 )
+from keyvid.runtime.media.sources import decoder_message
 
 _NOT_SAID = 2  # of ITU-T H.273
 _HIGH = 720  # rows from which on films that do not say it are coded by BT.709
