@@ -11,10 +11,12 @@ import pytest
 import soundfile
 from PIL import Image
 
+from keyvid.bundle.specs import Dimensions
 from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media import picture_file
 from keyvid.runtime.media.picture import load_image
 from keyvid.runtime.media.sound import Sound, load_sound, read_sound, sound_duration, to_mono
+from keyvid.runtime.request import Request, load_inputs
 
 CASES = Path(__file__).parents[1] / "cases"
 CLICKS = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5]  # seconds at which the example's sound strikes
@@ -190,6 +192,17 @@ def test_the_default_track_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     assert not np.abs(silent.samples).max() > 1e-4
     assert "is heard" not in caplog.text, "somebody chose"
     assert sound_duration(CASES / name, track=2) == pytest.approx(3.0, abs=0.03)
+
+
+def test_a_request_says_which_track(dimensions: Dimensions) -> None:
+    picture = np.zeros((64, 96, 3), np.uint8)
+    channels = {
+        track: load_inputs(
+            Request(picture, CASES / "second_track_is_default.mkv", track=track), dimensions
+        ).sound.samples.shape[1]
+        for track in (None, 1, 2)
+    }
+    assert channels == {None: 1, 1: 2, 2: 1}
 
 
 @pytest.mark.parametrize(

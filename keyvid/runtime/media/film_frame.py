@@ -14,6 +14,7 @@ from keyvid.runtime.media.ffmpeg import (
     is_of,
     open_container,
 )
+from keyvid.runtime.media.sources import decoder_message
 
 _NOT_SAID = 2  # of ITU-T H.273
 _HIGH = 720  # rows from which on films that do not say it are coded by BT.709
@@ -33,9 +34,7 @@ def read_frame(file: IO[bytes], name: str) -> tuple[Image.Image, Coding] | None:
                 raise MediaError(f"{name}: has more than {MOST_PIXELS:,} pixels; shrink it first")
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-            frame = next(container.decode(stream), None)
-            if frame is None:
-                raise MediaError(f"{name}: its film has no frame; give a picture")
+            frame = _first_frame(container, stream, name)
             return _as_image(frame, stream), _coding(frame)
     except MemoryError:
         raise
@@ -63,6 +62,20 @@ def _film_of(container: Any, name: str) -> Any:
     if not known:
         raise MediaError(f"{name}: has no picture that can be read; give a picture")
     return known[0]
+
+
+def _first_frame(container: Any, stream: Any, name: str) -> Any:
+    try:
+        frame = next(container.decode(stream), None)
+    except av.error.FFmpegError as error:
+        reason = decoder_message(error)
+        raise MediaError(
+            f"{name}: is a film that cannot be decoded ({reason}), or of more than "
+            f"{MOST_PIXELS:,} pixels; give a picture"
+        ) from error
+    if frame is None:
+        raise MediaError(f"{name}: is a film without a frame; give a picture")
+    return frame
 
 
 def _as_image(frame: Any, stream: Any) -> Image.Image:

@@ -205,8 +205,13 @@ def _why(code: int, name: str, limits: Limits) -> MediaError:
         return _too_slow(name, limits)
     if code == -signal.SIGKILL:  # as the system does where memory is short
         return _too_large(name, limits)
-    reason = signal.Signals(-code).name if code < 0 else f"code {code}"
-    return MediaError(f"{name}: its decoder died of it ({reason}); convert it to another format")
+    if code < 0:
+        died = signal.Signals(-code).name
+        return MediaError(f"{name}: its decoder died of it ({died}); convert it to another format")
+    return MediaError(
+        f"{name}: the process that was to decode it ended with code {code}, see what it printed; "
+        "install keyvid again"
+    )
 
 
 def _too_slow(name: str, limits: Limits) -> MediaError:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from keyvid.errors import MediaError
+from keyvid.runtime.media.picture import load_image, picture_size
+from keyvid.runtime.media.sound import load_sound, sound_duration
 from tests.runtime.media import hostile
 
 pytestmark = pytest.mark.security
@@ -106,7 +109,9 @@ def test_films_beside_a_sound_are_not_looked_at(tmp_path: Path) -> None:
     hostile.film_of_pngs(tmp_path / "a.mov")
     assert read("sound", tmp_path / "a.mov") == [32_000, 1]
     assert read("duration", tmp_path / "a.mov") == 1.0
-    assert "has more than 89,478,485 pixels" in str(read("picture", tmp_path / "a.mov"))
+    assert "or of more than 89,478,485 pixels; give a picture" in str(
+        read("picture", tmp_path / "a.mov")
+    )
 
 
 PLAYLISTS = {
@@ -122,8 +127,14 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-@pytest.mark.parametrize("kind", ["sound", "picture", "duration"])
-def test_playlists_lead_nowhere(name: str, kind: str, tmp_path: Path) -> None:
+def test_playlists_lead_nowhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "other.wav").write_bytes(hostile.wav(1, 16_000, 32_000))
     (tmp_path / "a.wav").write_text(PLAYLISTS[name].format(tmp_path / "other.wav"))
-    assert "MediaError: a.wav: " in str(read(kind, tmp_path / "a.wav"))
+    for attempt in (
+        lambda path: load_sound(path, 2.0),
+        lambda path: load_image(path, 96, 160),
+        sound_duration,
+        picture_size,
+    ):
+        with pytest.raises(MediaError, match=r"a\.wav: (not a|is an SVG or another XML file)"):
+            attempt(tmp_path / "a.wav")
