@@ -18,7 +18,7 @@ class PatientProtocol(H11Protocol):
 
     _deadline: TimerHandle | None = None  # while it waits for a head
 
-    def connection_made(self, transport: BaseTransport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: BaseTransport) -> None:
         """Begin to wait."""
         super().connection_made(transport)  # type: ignore[arg-type] # asyncio's own signature
         self._wait()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import av
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
+from PIL import Image
 from pydantic import BaseModel
 
 from keyvid.serve.answers import Failure, says
@@ -219,7 +220,7 @@ def _per_cent(job: Job) -> int:
 def _thumbnail(job: Job) -> bytes:
     """The first frame as WebP."""
     with av.open(str(job.folder / CLIP)) as video:
-        image = next(video.decode(video=0)).to_image()
+        frame = next(video.decode(video=0)).to_ndarray(format="rgb24")
     content = io.BytesIO()
-    image.save(content, "WEBP")
+    Image.fromarray(frame).save(content, "WEBP")
     return content.getvalue()

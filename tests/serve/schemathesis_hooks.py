@@ -1,4 +1,4 @@
-"""What a schema cannot say of a valid order: what a picture and a sound are, that times fit the sound, and keyframes the clip."""
+"""What a schema cannot say of a valid order: real pictures and sounds, times that fit them."""
 
 import schemathesis
 from hypothesis import strategies

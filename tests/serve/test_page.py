@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
+from keyvid.serve.metrics import Metrics
+from keyvid.serve.workshop import Workshop
 from tests.serve.conftest import EXAMPLES, StandIn
 from tests.serve.server import running
 from tests.serve.visitor import CHROMIUM, PHONE, WIDE, Visitor, browsing
@@ -210,7 +213,7 @@ def test_keyframes_are_moved_by_keyboard_alone(visit: Visit, pipeline: StandIn) 
     keyboard = visitor.page.keyboard
 
     def tab_to(name: str) -> None:
-        label = "() => document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
+        label = "() => (a => a.getAttribute('aria-label') || a.innerText)(document.activeElement)"
         for _ in range(90):
             keyboard.press("Tab")
             if visitor.page.evaluate(label).strip() == name:
@@ -233,7 +236,7 @@ def test_keyframes_are_moved_by_keyboard_alone(visit: Visit, pipeline: StandIn) 
     assert pipeline.made[1].keyframes.tolist()[:4] == [0, 6, 8, 12]
 
 
-def test_beats_are_added_moved_and_deleted(visit: Visit, serve: Any) -> None:
+def test_beats_are_added_moved_and_deleted(visit: Visit) -> None:
     """Against a description with that field, whether the server has it or not."""
     orders: list[str] = []
 
@@ -312,5 +315,9 @@ def test_the_packaged_model(browser: Any, tmp_path: Path) -> None:
         assert not visitor.strangers
 
 
-def test_there_is_none_where_it_is_not_wanted(serve: Callable[..., TestClient]) -> None:
-    assert serve().get("/").status_code == 200
+def test_there_is_none_where_it_is_not_wanted(pipeline: StandIn, tmp_path: Path) -> None:
+    workshop = Workshop(pipeline, Limits(), tmp_path, Metrics())
+    for has_page, status in ((True, 200), (False, 404)):
+        with_or_without = TestClient(make_app(workshop, has_page=has_page), "http://localhost")
+        assert with_or_without.get("/").status_code == status
+        assert with_or_without.get("/docs").status_code == 200

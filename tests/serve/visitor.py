@@ -1,4 +1,4 @@
-"""A visitor: a browser without a window, in a world where nothing but this machine can be reached."""
+"""A visitor: a browser without a window, which reaches nothing but this machine."""
 
 import base64
 import re
