@@ -108,7 +108,7 @@ def relsync_command(
         if reference:
             curves["true films"] = signed_sensitivity(verdicts, true=True)
         page = io.BytesIO()
-        title = "RelSync of films by how much later their sound is"
+        title = "RelSync of a film with its sound later, against itself"
         draw_sensitivity(curves, title).save(page, "PNG")
         write_atomic(plot, page.getvalue())
     click.echo(format_relsync(score_films(verdicts)), nl=False)

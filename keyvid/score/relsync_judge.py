@@ -103,11 +103,11 @@ def _check_judge(bundle: Bundle) -> None:
             f"{bundle.path / MANIFEST}: sample_rate is {size.sample_rate}, want {SAMPLE_RATE}; "
             f"{_MAKE_ONE}"
         )
+    embedding = bundle.stages["avsync_audio"].graphs[0].outputs.get("audio_embedding")
+    width = embedding.shape[-1] if embedding else 0
     for stage in _STAGES:
         for graph in bundle.stages[stage].graphs:
             batch = graph.branches or 0
-            embedding = bundle.stages["avsync_audio"].graphs[0].outputs.get("audio_embedding")
-            width = embedding.shape[-1] if embedding else 0
             shapes = {
                 "mel": (batch, 1, size.mel_bins, size.mel_frames),
                 "video": (batch, 3, size.frames, size.height, size.width),
