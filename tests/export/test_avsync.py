@@ -12,9 +12,11 @@ from keyvid.engines.engine import open_engine
 from keyvid.errors import BundleError
 from keyvid.export.build import build_bundle
 from keyvid.export.cli import main
+from keyvid.export.cuda_check import find_cpu_nodes
 from keyvid.export.released import REPOSITORY, REVISION
 from keyvid.export.source import Source
 from keyvid.export.stages import AVSYNC_STAGES, Variant
+from keyvid.export.tensorrt_check import find_problems
 from keyvid.export.verify import read_nodes
 from keyvid.score.relsync import relsync
 from keyvid.score.relsync_judge import Judge
@@ -180,3 +182,10 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_runs_on_cuda_and_tensorrt_as_far_as_their_documents_tell(bundles):
+    for stage in AVSYNC_STAGES:
+        path = bundles["fp16"].path / f"{stage}.b3.onnx"
+        assert find_problems(path) == []
+        assert find_cpu_nodes(path) == []
