@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from keyvid.bundle.files import sha256_of
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import open_engine
@@ -137,9 +138,7 @@ def test_the_command_takes_the_released_folder(release, tmp_path, capsys):
     assert list(Bundle.load(out).stages) == ["avsync_head"]
 
 
-def test_one_command_fetches_the_judge_from_the_hub(
-    hub, release, bundles, tmp_path, capsys, monkeypatch
-):
+def test_one_command_fetches_the_judge_from_the_hub(hub, release, tmp_path, capsys, monkeypatch):
     """From among the rest that is published, wherever its folder lies."""
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2**20)
     monkeypatch.setattr("keyvid_ref.presets.AVSYNC", SMALL)
@@ -159,8 +158,7 @@ def test_one_command_fetches_the_judge_from_the_hub(
     for name, source in (bundle.sources or {}).items():
         assert (source.repository, source.revision) == (REPOSITORY, REVISION)
         assert f"/{AVSYNC_FOLDERS[name]}/" in (source.path or "")
-        weights = f"{name}.safetensors"
-        assert bundle.files[weights] == bundles["fp32"].files[weights]
+        assert source.sha256 == sha256_of(find_avsync(release)[name])
     assert bundle.licences == dict.fromkeys(AVSYNC_STAGES, "not known")
     assert len(hub.downloads()) == len(AVSYNC_FOLDERS)
 
