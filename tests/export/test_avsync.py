@@ -6,15 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from keyvid.bundle.files import sha256_of
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.engines.engine import open_engine
 from keyvid.errors import BundleError
 from keyvid.export.build import build_bundle
 from keyvid.export.cli import main
+from keyvid.export.cuda_check import find_cpu_nodes
 from keyvid.export.released import REPOSITORY, REVISION
 from keyvid.export.source import Source
 from keyvid.export.stages import AVSYNC_STAGES, Variant
+from keyvid.export.tensorrt_check import find_problems
 from keyvid.export.verify import read_nodes
 from keyvid.score.relsync import relsync
 from keyvid.score.relsync_judge import Judge
@@ -135,9 +138,7 @@ def test_the_command_takes_the_released_folder(release, tmp_path, capsys):
     assert list(Bundle.load(out).stages) == ["avsync_head"]
 
 
-def test_one_command_fetches_the_judge_from_the_hub(
-    hub, release, bundles, tmp_path, capsys, monkeypatch
-):
+def test_one_command_fetches_the_judge_from_the_hub(hub, release, tmp_path, capsys, monkeypatch):
     """From among the rest that is published, wherever its folder lies."""
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2**20)
     monkeypatch.setattr("keyvid_ref.presets.AVSYNC", SMALL)
@@ -157,8 +158,7 @@ def test_one_command_fetches_the_judge_from_the_hub(
     for name, source in (bundle.sources or {}).items():
         assert (source.repository, source.revision) == (REPOSITORY, REVISION)
         assert f"/{AVSYNC_FOLDERS[name]}/" in (source.path or "")
-        weights = f"{name}.safetensors"
-        assert bundle.files[weights] == bundles["fp32"].files[weights]
+        assert source.sha256 == sha256_of(find_avsync(release)[name])
     assert bundle.licences == dict.fromkeys(AVSYNC_STAGES, "not known")
     assert len(hub.downloads()) == len(AVSYNC_FOLDERS)
 
@@ -180,3 +180,10 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, args, message):
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_runs_on_cuda_and_tensorrt_as_far_as_their_documents_tell(bundles):
+    for stage in AVSYNC_STAGES:
+        path = bundles["fp16"].path / f"{stage}.b3.onnx"
+        assert find_problems(path) == []
+        assert find_cpu_nodes(path) == []
