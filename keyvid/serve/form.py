@@ -11,12 +11,16 @@ _KINDS = {int: "integer", float: "number", str: "string"}
 MOST_SCALE = 8
 _ALONE = "interpolator_"
 _TIME = r"(\d{1,4}(\.\d{1,3})?|\d{1,3}:[0-5]\d(\.\d{1,3})?)"
+_NUMBER = r"-?\d{1,6}(\.\d{1,6})?"
 _SAYS: dict[str, dict[str, Any]] = {
     "prompt": {"maxLength": 2000, "default": ""},
     "seed": {"minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "start": {"pattern": f"^{_TIME}$", "default": "0"},
     "length": {"pattern": f"^(full|{_TIME})$"},
+    "track": {"minimum": 1},
     "fit": {"default": "crop"},
+    "motion": {"pattern": f"^(auto|packaged|{_NUMBER}(,{_NUMBER})*)$", "default": "auto"},
+    "beats": {"pattern": r"^\d{1,4}(\.\d{1,6})?(,\d{1,4}(\.\d{1,6})?)*$"},
     "position": {
         "pattern": r"^(centre|top|bottom|left|right|(0(\.\d{1,3})?|1),(0(\.\d{1,3})?|1))$",
         "default": "centre",

@@ -6,7 +6,14 @@ from schemathesis.generation import GenerationMode
 
 from tests.serve.conftest import EXAMPLES
 
-_FITTING = {"start": "0", "length": "1.5", "seconds": "1.5"}
+_FITTING = {
+    "start": "0",
+    "length": "1.5",
+    "seconds": "1.5",
+    "motion": "auto",
+    "beats": "1",
+    "track": 1,
+}
 
 for kind, ending in (("image/png", "png"), ("audio/wav", "wav")):
     content = (EXAMPLES / f"drum.{ending}").read_bytes()

@@ -1,6 +1,5 @@
 """The page, as visitors meet it, with a pipeline that stands in for the networks."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,11 @@ def visit(browser: Any, live: Callable[..., str]) -> Iterator[Visit]:
     """`visit(size, limits)`: one who has opened the page, and whose browser has no complaints."""
     visitors: list[Visitor] = []
 
-    def begin(
-        size: tuple[int, int] = WIDE, limits: Limits | None = None, prepare: Any = None, **more: Any
-    ) -> Visitor:
+    def begin(size: tuple[int, int] = WIDE, limits: Limits | None = None, **more: Any) -> Visitor:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, has_touch=size == PHONE, **more
         )
-        page = context.new_page()
-        if prepare:
-            prepare(page)
-        visitors.append(Visitor(page, live(limits)))
+        visitors.append(Visitor(context.new_page(), live(limits)))
         return visitors[-1]
 
     yield begin
@@ -236,26 +230,8 @@ def test_keyframes_are_moved_by_keyboard_alone(visit: Visit, pipeline: StandIn) 
     assert pipeline.made[1].keyframes.tolist()[:4] == [0, 6, 8, 12]
 
 
-def test_beats_are_added_moved_and_deleted(visit: Visit) -> None:
-    """Against a description with that field, whether the server has it or not."""
-    orders: list[str] = []
-
-    def pretend(page: Any) -> None:
-        def describe(route: Any) -> None:
-            answer = json.loads(route.fetch().text())
-            post = answer["paths"]["/clips"]["post"]
-            schema = post["requestBody"]["content"]["multipart/form-data"]["schema"]
-            schema["properties"]["beats"] = {"type": "string", "description": "seconds"}
-            route.fulfill(json=answer)
-
-        def refuse(route: Any) -> None:
-            orders.append(route.request.post_data_buffer.decode("latin-1"))
-            route.fulfill(status=422, json={"detail": "beats 9: beyond the end"})
-
-        page.route("**/openapi.json", describe)
-        page.route("**/clips", refuse)
-
-    visitor = visit(prepare=pretend)
+def test_beats_are_added_moved_and_deleted(visit: Visit, pipeline: StandIn) -> None:
+    visitor = visit()
     visitor.choose("drum")
     beats = visitor.page.locator("#beats")
     visitor.setting("beats")
@@ -275,9 +251,16 @@ def test_beats_are_added_moved_and_deleted(visit: Visit) -> None:
     assert beats.input_value() == "0.5417,1.5"
     visitor.page.get_by_role("slider", name="Beat 1").press("Delete")
     assert beats.input_value() == "1.5"
+    visitor.page.get_by_role("slider", name="Beat 1").press("End")
+    assert beats.input_value() == "1.9583", "in the last frame"
     visitor.make()
-    visitor.page.locator("#beats-error").filter(has_text="beyond the end").wait_for()
-    assert 'name="beats"\r\n\r\n1.5\r\n' in orders[0]
+    visitor.sees("Clip 1")
+    assert pipeline.made[0].asked["beats"] == "1.9583"
+    beats.fill("2.5")
+    visitor.make()
+    visitor.page.locator("#beats-error").filter(has_text="2.5 s is outside the clip").wait_for()
+    visitor.page.get_by_role("button", name="Beats as heard").click()
+    assert beats.input_value() == ""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,11 +7,12 @@ export class Marks {
    * A lane of marks.
    *
    * noun: what one mark is called. length, step: of the lane and of a move, in the unit of the values.
+   * most: the last value.
    * tell(value): the value in words. isFixed(index): whether a mark stays. canAdd: whether marks come
    * and go. onChange(values): what a visitor has done.
    */
-  constructor({ noun, length, step, tell, isFixed = () => false, canAdd, onChange }) {
-    Object.assign(this, { noun, length, step, tell, isFixed, canAdd, onChange });
+  constructor({ noun, length, most = length, step, tell, isFixed = () => false, canAdd, onChange }) {
+    Object.assign(this, { noun, length, most, step, tell, isFixed, canAdd, onChange });
     this.values = [];
     this.lane = document.createElement("div");
     this.lane.className = `lane lane-${noun}`;
@@ -44,7 +45,7 @@ export class Marks {
   move(index, value) {
     const after = index ? this.values[index - 1] + this.step : 0;
     const last = index === this.values.length - 1;
-    const before = last ? this.length : this.values[index + 1] - this.step;
+    const before = last ? this.most : this.values[index + 1] - this.step;
     const bounded = this.#round(Math.min(Math.max(value, after), before));
     if (bounded !== this.values[index]) this.#change(this.values.with(index, bounded), index);
   }
@@ -65,7 +66,7 @@ export class Marks {
     mark.setAttribute("role", "slider");
     mark.setAttribute("aria-label", `${this.noun} ${index + 1}`);
     mark.setAttribute("aria-valuemin", "0");
-    mark.setAttribute("aria-valuemax", this.length);
+    mark.setAttribute("aria-valuemax", this.most);
     this.#place(mark, value);
     if (this.isFixed(index)) mark.disabled = true;
     mark.addEventListener("keydown", (event) => this.#onKey(event, index));
@@ -96,7 +97,7 @@ export class Marks {
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -MANY_FRAMES, PageUp: MANY_FRAMES };
     if (event.key in steps) this.move(index, value + steps[event.key] * this.step);
     else if (event.key === "Home") this.move(index, 0);
-    else if (event.key === "End") this.move(index, this.length);
+    else if (event.key === "End") this.move(index, this.most);
     else if (this.canAdd && ["Delete", "Backspace"].includes(event.key)) this.remove(index);
     else return;
     event.preventDefault();
@@ -108,7 +109,7 @@ export class Marks {
   }
 
   #round(value) {
-    const bounded = Math.min(Math.max(value, 0), this.length);
+    const bounded = Math.min(Math.max(value, 0), this.most);
     return Number((Math.round(bounded / this.step) * this.step).toFixed(4));
   }
 }

@@ -2,7 +2,7 @@
 
 const FIRST = ["prompt", "seed", "quality"];
 const FILES = ["image", "audio"];
-const SOUND_AND_PICTURE = ["start", "length", "fit", "position", "scale", "keyframes", "beats", "motion"];
+const OF_CLIP = ["start", "length", "track", "fit", "position", "scale", "keyframes", "beats", "motion"];
 const ALONE = "interpolator-";
 const LABELS = { "cfg-batch": "Batch of guidance" };
 
@@ -19,7 +19,7 @@ export class Settings {
     const names = this.names.filter((name) => !FILES.includes(name));
     const groupOf = (name) => {
       if (FIRST.includes(name)) return "";
-      if (SOUND_AND_PICTURE.includes(name)) return "Clip";
+      if (OF_CLIP.includes(name)) return "Clip";
       return name.startsWith(ALONE) ? "Interpolator alone" : "Sampling";
     };
     first.append(...FIRST.filter((n) => n in fields).map((n) => showField(n, fields[n])));

@@ -99,6 +99,7 @@ export class Timeline {
     this.beats = new Marks({
       noun: "Beat",
       length: this.seconds,
+      most: this.seconds - 1 / fps,
       step: 1 / fps,
       tell: (second) => `${second.toFixed(2)} s`,
       canAdd: true,
