@@ -35,7 +35,7 @@ def read_frame(file: IO[bytes], name: str) -> tuple[Image.Image, Coding] | None:
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             frame = _first_frame(container, stream, name)
-            return _as_image(frame, stream), _coding(frame)
+            return _as_image(frame, stream), _coding(stream.codec_context)
     except MemoryError:
         raise
     except (OSError, ValueError, av.error.FFmpegError):
@@ -89,5 +89,6 @@ def _as_image(frame: Any, stream: Any) -> Image.Image:
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _coding(frame: Any) -> Coding:
-    return Coding(cicp=(int(frame.color_primaries), int(frame.color_trc)))
+def _coding(decoder: Any) -> Coding:
+    """What the film's decoder found of its colours."""
+    return Coding(cicp=(int(decoder.color_primaries), int(decoder.color_trc)))
