@@ -8,7 +8,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import soundfile
 from PIL import Image
 
 
@@ -89,12 +88,6 @@ def tiff(width: int, height: int, compressed: bytes) -> bytes:
     return b"II*\0" + struct.pack("<I", at) + body + bytes(4)
 
 
-def qoi(width: int, height: int) -> bytes:
-    """All runs of the same pixel, which Pillow unpacks one by one."""
-    runs = bytes([0xFD]) * (width * height // 62 + 1)
-    return b"qoif" + struct.pack(">IIBB", width, height, 3, 0) + runs + bytes(7) + b"\1"
-
-
 def wav(channels: int, rate: int, num_samples: int = 8) -> bytes:
     data = bytes(num_samples * channels * 2)
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2, channels * 2, 16)
@@ -121,14 +114,6 @@ def film_of_pngs(path: Path, num_streams: int = 12, side: int = 16_000) -> None:
             container.mux(packet)
         container.mux(sound.encode(wave))
         container.mux(sound.encode(None))
-
-
-def long_flac(path: Path, seconds: int = 3600) -> None:
-    """Silence in eight channels at a high rate."""
-    with soundfile.SoundFile(path, "w", 48_000, 8, "PCM_24", format="FLAC") as sound:
-        block = np.zeros((48_000, 8), np.int32)
-        for _ in range(seconds):
-            sound.write(block)
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n{ } loop\nshowpage\n%%EOF\n"
