@@ -101,9 +101,17 @@ def error_line(error: Exception) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line to stderr; nobody there to read it is no reason to stop."""
+    """Print to stderr what a terminal does not obey; nobody there to read is no reason to stop."""
     with suppress(OSError, ValueError):  # ValueError: it was closed
-        click.echo(line, err=True)
+        click.echo(_printable(line), err=True)
+
+
+def _printable(text: str) -> str:
+    """`text` with all escaped that a terminal would take as an order, or could not show."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1]
+        for letter in text
+    )
 
 
 def _invoke(command: click.Command, name: str, args: Sequence[str] | None) -> int:

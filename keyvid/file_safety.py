@@ -5,6 +5,7 @@ written has a temporary name and is locked; what has such a name and no lock is 
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from typing import BinaryIO
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _TEMPORARY = ".keyvid-"
+_LONGEST_NAME = 255  # bytes, on nearly all file systems
 
 
 def lock(descriptor: int, *, wait: bool = False) -> None:
@@ -44,6 +46,14 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def beside(path: Path, before: str, after: str) -> Path:
+    """What belongs to `path`: beside it, its name between `before` and `after`, or a hash of it."""
+    name = f"{before}{path.name}{after}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{before}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{after}"
+    return path.with_name(name)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -37,7 +37,7 @@ class ClipChoices:
     """What may be chosen of a clip besides its picture and its sound.
 
     Attributes:
-        prompt: what is seen and heard, "" for nothing.
+        prompt: what is seen and heard, "" or None for nothing.
         start: second of the sound to begin at, or a time such as "1:02.5".
         length: seconds, "full" for all that the sound has, None for what the networks know.
         track: which of the sounds of a file, from 1; None for the one that is its default.
@@ -53,7 +53,7 @@ class ClipChoices:
         settings: sampling settings that differ from the bundle's defaults.
     """
 
-    prompt: str = _choice("", str, "What is seen and heard, in a few words", in_words="none")
+    prompt: str | None = _choice("", str, "What is seen and heard, in a few words", in_words="none")
     start: float | str = _choice(
         0.0, str, "Where in the sound to begin: seconds, or as 1:02.5", in_words="0"
     )

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from keyvid import __main__ as face
-from keyvid.command import common_options, run_command
+from keyvid.command import common_options, run_command, say
 from keyvid.errors import KeyvidError
 
 log = logging.getLogger("keyvid.test")
@@ -246,3 +246,10 @@ def test_the_list_imports_no_command() -> None:
         [sys.executable, "-c", CHEAP], capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b]0;title\x07b.mp4: 48 frames, \u202e\udcff\nsecond line")
+    assert capsys.readouterr().err == (
+        "a\\x1b]0;title\\x07b.mp4: 48 frames, \\u202e\\udcff\nsecond line\n"
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from os import PathLike
+from typing import IO
 
 import numpy as np
 
@@ -44,10 +45,12 @@ class Clip:
 
     def save(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | IO[bytes],
         *,
         scale: int = 1,
         enlargement: Enlargement = "lanczos",
+        kind: str = ".mp4",
     ) -> None:
         """Write the clip as the kind of file that its name asks for, see `write_video`."""
-        write_video(path, self.frames, self.fps, self.sound, scale=scale, enlargement=enlargement)
+        made = (self.frames, self.fps, self.sound)
+        write_video(path, *made, scale=scale, enlargement=enlargement, kind=kind)

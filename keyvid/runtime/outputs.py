@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from keyvid.file_safety import beside
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.diffusion.diffusion import place_of
 from keyvid.runtime.journal import Journal
@@ -89,7 +90,7 @@ def make_outputs(
         on_written: called with the name of each file that is written.
         tell_path: whether the report says where the bundle lies.
     """
-    with _journal(outputs.output, resume) as journal:
+    with journal_of(outputs.output, resume) as journal:
         clip = pipeline.make(prepared, progress, journal)
         clip.save(outputs.output, scale=outputs.scale)
         on_written(outputs.output)
@@ -125,7 +126,7 @@ def _title(prepared: Prepared) -> str:
 
 
 @contextmanager
-def _journal(output: str, resume: bool) -> Iterator[Journal]:
+def journal_of(output: str, resume: bool) -> Iterator[Journal]:
     """Where a clip lies while it is made: beside the result; gone when that is written."""
     if output == STANDARD_STREAM:
         with TemporaryDirectory() as folder:
@@ -145,5 +146,4 @@ def _journal(output: str, resume: bool) -> Iterator[Journal]:
 
 
 def _journal_folder(output: str) -> Path:
-    path = Path(output)
-    return path.with_name(f".{path.name}.parts")
+    return beside(Path(output), ".", ".parts")

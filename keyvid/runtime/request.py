@@ -116,7 +116,8 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
     size, settings = bundle.dimensions, request.settings
     sampling = resolve(settings, bundle.sampling, bundle.qualities)
     check_cfg_batch(bundle, settings.cfg_batch)
-    guided = sampling if request.prompt else sampling.without_prompt()
+    prompt = _checked_prompt(request.prompt)
+    guided = sampling if prompt else sampling.without_prompt()
     seed = check_seed(request.seed)
     with collected() as remarks:
         inputs = load_inputs(request, size)
@@ -132,7 +133,7 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
         motion = np.zeros(inputs.num_frames, np.float32)
     return Prepared(
         inputs=inputs,
-        prompt=request.prompt,
+        prompt=prompt,
         seed=seed,
         sampling=sampling,
         guided=guided,
@@ -166,6 +167,25 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
         seconds = num_frames / size.fps
         sound = load_sound(request.audio, seconds, start, request.track)
     return Inputs(picture, sound, to_mono(sound, size.sample_rate, seconds), num_frames)
+
+
+def _checked_prompt(prompt: object) -> str:
+    """The prompt, "" for None.
+
+    Raises:
+        SettingsError: it is no text, or one of bytes that are none.
+    """
+    if prompt is None:
+        return ""
+    if not isinstance(prompt, str):
+        raise SettingsError(f"prompt is a {type(prompt).__name__}; want text")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(
+            f"prompt {ascii(prompt)[:60]} holds bytes that are no text; write it in UTF-8"
+        ) from None
+    return prompt
 
 
 def _num_frames(length: float | str | None, size: Dimensions) -> int:

@@ -76,10 +76,9 @@ def take_order(
         if names_a_file(chosen.get(name)):
             raise SettingsError(f"{name}: the server reads no files; want the values themselves")
     request = request_from(image, audio, chosen)
-    if len(request.prompt) > _LONGEST_PROMPT:
-        raise SettingsError(
-            f"prompt has {len(request.prompt)} characters; want {_LONGEST_PROMPT} at most"
-        )
+    prompt = request.prompt or ""
+    if len(prompt) > _LONGEST_PROMPT:
+        raise SettingsError(f"prompt has {len(prompt)} characters; want {_LONGEST_PROMPT} at most")
     _check_pixels(image, limits.pixels)
     _check_seconds(request, pipeline, limits.seconds)
     return Order(pipeline.prepare(request), scale)

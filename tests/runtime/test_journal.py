@@ -17,6 +17,7 @@ from keyvid.runtime.diffusion.diffusion import Diffusion, place_of
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.segments import plan_segments
 from keyvid.runtime.journal import Journal, Reel
+from keyvid.runtime.outputs import journal_of
 from keyvid.sampling import Sampling, UNetSampling
 
 NUM_FRAMES = 120  # three segments
@@ -209,3 +210,9 @@ def test_frames_without_room_are_refused_at_once(small_disk: Path) -> None:
         journal.open((86_400, 320, 512, 3), "an hour")
     journal.remove()
     assert not (small_disk / "parts").exists()
+
+
+def test_a_name_of_255_bytes_has_a_journal(dimensions: Dimensions, tmp_path: Path) -> None:
+    with journal_of(str(tmp_path / ("x" * 251 + ".mp4")), resume=False) as journal:
+        make(journal, Runner(dimensions), SAMPLINGS["ddim, which draws noise"])
+    assert not any(tmp_path.iterdir())

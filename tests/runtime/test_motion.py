@@ -166,3 +166,14 @@ def test_a_bundle_without_a_localizer(without_localizer: Bundle) -> None:
     assert not prepared(keyframes="uniform").motion.any()
     assert prepared(motion=CURVE, beats=None).asked["motion"] == CURVE.tolist()
     assert json.dumps(prepared(beats=(0.5, 1.0)).asked)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [(5, "prompt is a int; want text"), ("h\udce4mmer", "holds bytes that are no text")],
+)
+def test_prompts_that_are_none(prompt: Any, message: str) -> None:
+    picture, sound = np.zeros((96, 160, 3), np.uint8), (np.full(32_000, 0.1, np.float32), 16_000)
+    with pytest.raises(KeyvidError, match=message):
+        prepare(Request(picture, sound, prompt=prompt), Bundle.load("tiny"))
+    assert prepare(Request(picture, sound, prompt=None), Bundle.load("tiny")).prompt == ""

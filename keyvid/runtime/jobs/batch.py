@@ -11,7 +11,7 @@ from typing import Any
 
 from keyvid.command import error_line, say
 from keyvid.errors import KeyvidError, MediaError
-from keyvid.file_safety import lock
+from keyvid.file_safety import beside, lock
 from keyvid.runtime.jobs.job_file import Entry, Fault
 from keyvid.runtime.media.sources import shown
 from keyvid.runtime.networks.stages import Progress
@@ -134,7 +134,7 @@ def run_jobs(
         KeyvidError: the work could not begin or go on, or some jobs failed.
     """
     total = len(entries) + len(faults)
-    with Results(path.with_name(f"{path.name}.results.jsonl")) as results:
+    with Results(beside(path, "", ".results.jsonl")) as results:
         for fault in faults:
             say(f"{shown(path)}, line {fault.line}: {fault.error}")
             results.add_fault(fault)

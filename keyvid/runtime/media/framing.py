@@ -47,7 +47,7 @@ def frame_picture(
     """
     image = _upright(image)
     if fit == "crop":
-        _say_what_is_cut(name, image.size, size)
+        _say_what_is_cut(name, image.size, size, place)
     image = _fitted(_resizable(name, image), size, fit, place)
     return np.array(_opaque(in_srgb(name, image, coding)))
 
@@ -60,14 +60,19 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _say_what_is_cut(name: str, size: tuple[int, int], wanted: tuple[int, int]) -> None:
+def _say_what_is_cut(
+    name: str, size: tuple[int, int], wanted: tuple[int, int], place: tuple[float, float]
+) -> None:
     proportions = size[0] / size[1] / (wanted[0] / wanted[1])
     cut = 1 - min(proportions, 1 / proportions)
     if cut > _CUT_WITHOUT_A_WORD:
-        sides = "left and right" if proportions > 1 else "top and bottom"
+        axis = 0 if proportions > 1 else 1
+        first, second = (("left", "right"), ("top", "bottom"))[axis]
+        sides = {0.0: second, 1.0: first}.get(place[axis], f"{first} and {second}")
+        choice = ", a crop position chooses the part" if place[axis] == 0.5 else ""
         remark(
             f"{name}: {100 * cut:.0f} % of the picture are cut off, at its {sides}; fit 'pad' "
-            "keeps all of it, a crop position chooses the part"
+            f"keeps all of it{choice}"
         )
 
 

@@ -12,10 +12,10 @@ from keyvid.runtime.media import isolation
 from keyvid.runtime.media.arguments import parse_position
 from keyvid.runtime.media.colour import Coding
 from keyvid.runtime.media.framing import frame_picture, unreadable
-from keyvid.runtime.media.sources import open_source
+from keyvid.runtime.media.sources import FileSource, open_source
 from keyvid.vocabulary import Fit
 
-ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image | npt.NDArray[np.uint8]
+ImageSource = FileSource | Image.Image | npt.NDArray[np.uint8]
 
 
 def load_image(
@@ -30,8 +30,8 @@ def load_image(
 
     Args:
         source: a file of a picture, or of a film, whose first frame it is, by its name, "-" for
-            standard input, an open file, an open image, or uint8 (H, W, 3) or (3, H, W) of
-            anything that NumPy takes as an array.
+            standard input, its bytes, an open file, an open image, or uint8 (H, W, 3) or
+            (3, H, W) of anything that NumPy takes as an array.
         fit: "crop" for the largest part of these proportions, "pad" for all of it between bars of
             the colour of its edge.
         position: which part, or where between the bars; see `parse_position`.

@@ -1,8 +1,7 @@
 """Sounds in: the wanted part of any sound, as it is and as a network hears it."""
 
 import math
-import os
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,16 @@ from keyvid.runtime.media.sound_timeline import (
     resample,
 )
 from keyvid.runtime.media.sound_tracks import check_count, check_track
-from keyvid.runtime.media.sources import open_source
+from keyvid.runtime.media.sources import FileSource, open_source
 
-AudioSource = str | os.PathLike[str] | IO[bytes] | tuple[Any, float]
+AudioSource = FileSource | tuple[Any, Any]
 
+# What is silence and what is full scale in whole numbers, as WAV files have them.
+_FULL_SCALE = {
+    np.dtype(np.uint8): (128, 128),
+    np.dtype(np.int16): (0, 2**15),
+    np.dtype(np.int32): (0, 2**31),
+}
 _SILENCE = 1e-4  # of full scale: nothing that 16 bits could tell from noise
 _LOUDEST = 100.0  # times full scale: beyond it the samples are integers in disguise
 _LONGEST = 3600.0  # seconds of a part for which more is allowed
@@ -48,8 +53,9 @@ def load_sound(
 
     Args:
         source: a file that libsndfile or FFmpeg decodes (also a video) by its name, "-" for
-            standard input, an open file, or samples and their rate. Samples are floats of -1 to 1,
-            (n,), (n, channels) or (channels, n), of anything that NumPy takes as an array.
+            standard input, its bytes, an open file, or samples and their rate in either order.
+            Samples are floats of -1 to 1, or int16, int32 or uint8 as WAV files have them, (n,),
+            (n, channels) or (channels, n), of anything that NumPy takes as an array.
         seconds: wanted length.
         start: seconds on the file's clock, which begins with its sound or its picture, whichever
             is first.
@@ -94,6 +100,10 @@ def sound_duration(source: AudioSource, track: int | None = None) -> float:
     Where no header says it, the file is read through, but nothing is decoded.
     """
     track = check_track(track)
+    if isinstance(source, list) or hasattr(source, "__array__"):
+        raise MediaError(
+            f"audio is a {type(source).__name__} without its rate; give (samples, rate)"
+        )
     if isinstance(source, tuple):
         samples, rate = _as_samples(source)
         return len(samples) / rate
@@ -127,6 +137,10 @@ def _read(
 ) -> tuple[str, Excerpt]:
     """The name of a sound in messages, and the part that it has of what is wanted."""
     track = check_track(track)
+    if isinstance(source, list) or hasattr(source, "__array__"):
+        raise MediaError(
+            f"audio is a {type(source).__name__} without its rate; give (samples, rate)"
+        )
     if isinstance(source, tuple):
         samples, rate = _as_samples(source)
         check_count("audio samples", track or 1, 1)
@@ -164,17 +178,22 @@ def _as_samples(source: tuple[Any, ...]) -> tuple[npt.NDArray[np.floating[Any]],
     if len(source) != 2:
         raise MediaError(f"audio is a tuple of {len(source)}; expected (samples, rate)")
     try:
-        samples = np.asarray(source[0])
-        rate = float(source[1])
+        samples, given = np.asarray(source[0]), source[1]
+        if samples.ndim == 0:  # (rate, samples), as SciPy and Gradio have it
+            samples, given = np.asarray(source[1]), source[0]
+        rate = float(given)
     except Exception as error:  # whatever an object raises that will not be an array
         raise MediaError(
             f"audio is not (samples, rate): {' '.join(str(error).split())[:100]}; "
             "give an array of floats and a number"
         ) from error
+    if samples.dtype in _FULL_SCALE:
+        zero, one = _FULL_SCALE[samples.dtype]
+        samples = (samples.astype(np.float64) - zero) / one
     if samples.ndim not in (1, 2) or samples.dtype.kind != "f" or not 0 < rate < math.inf:
         raise MediaError(
-            f"audio samples are {samples.dtype} {samples.shape} at {rate:g} Hz, "
-            "expected floats of -1 to 1, (n,) or (n, channels), at a positive rate"
+            f"audio samples are {samples.dtype} {samples.shape} at {rate:g} Hz, expected floats of "
+            "-1 to 1, int16, int32 or uint8, (n,) or (n, channels), at a positive rate"
         )
     if rate != round(rate):
         raise MediaError(f"audio rate is {rate:g} Hz, expected a whole number; resample the sound")

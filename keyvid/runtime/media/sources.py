@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from keyvid.errors import MediaError
 
-FileSource = str | os.PathLike[str] | IO[bytes]
+FileSource = str | os.PathLike[str] | bytes | IO[bytes]
 STANDARD_STREAM = "-"
 
 _LONGEST_NAME = 200  # characters of it in a message
@@ -25,8 +25,8 @@ def open_source(source: object, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
     The file is unbuffered, so that libraries can read it by its descriptor, too.
 
     Args:
-        source: the name of a regular file, "-" for standard input, or an object with `read`, which
-            is read from where it stands to its end.
+        source: the name of a regular file, "-" for standard input, the bytes of a file, or an
+            object with `read`, which is read from where it stands to its end.
         kind: what it should be, such as "picture", for messages.
     Raises:
         MediaError: there is no such file, it cannot be opened or read, or it is empty.
@@ -52,6 +52,11 @@ def _opened(source: Any, name: str, kind: str) -> Iterator[IO[bytes]]:
             raise MediaError(f"{name}: is not a file; give the name of one")
         with open(source, "rb", buffering=0) as file:
             yield file
+    elif isinstance(source, bytes | bytearray | memoryview):
+        with tempfile.TemporaryFile(buffering=0) as copy:
+            copy.write(source)
+            copy.seek(0)
+            yield copy
     elif callable(getattr(source, "read", None)):
         with tempfile.TemporaryFile(buffering=0) as copy:
             try:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import av
 import numpy as np
@@ -34,30 +34,38 @@ _SCALES = range(1, 9)
 
 
 def write_video(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | IO[bytes],
     frames: Iterable[npt.NDArray[np.uint8]],
     fps: int,
     sound: Sound,
     *,
     scale: int = 1,
     enlargement: Enlargement = "lanczos",
+    kind: str = ".mp4",
 ) -> None:
     """Write a clip, under its name only when it is whole; equal frames give equal bytes.
 
     Args:
         path: ends as a key of `keyvid.containers.CONTAINERS`; a name without a suffix or with a /
-            at its end for a folder of PNG files (no sound); "-" for an MP4 on standard output.
+            at its end for a folder of PNG files (no sound); "-" for an MP4 on standard output; or
+            a file that is open for writing bytes.
         frames: (F, H, W, 3) uint8 sRGB, or frame by frame; H and W even.
         sound: -1 to 1, what is beyond is clipped; more than two channels become one, and a rate
             that the codec does not know 48 kHz.
         scale: how many times larger each side becomes.
+        kind: what an open file becomes, a key of `CONTAINERS`; a name says it itself.
     Raises:
         MediaError: the file cannot be written there.
-        SettingsError: `scale` or `enlargement` is unknown.
+        SettingsError: `scale`, `enlargement` or `kind` is unknown.
     """
     check_scale(scale, enlargement)
-    check_clip_output(path)
     frames = (_enlarged(frame, scale, enlargement) for frame in frames)
+    if not isinstance(path, str | os.PathLike):
+        if kind not in CONTAINERS:
+            raise SettingsError(f"kind {kind!r:.20}: want one of {', '.join(CONTAINERS)}")
+        _write_to(path, kind, frames, fps, sound)
+        return
+    check_clip_output(path)
     kind = clip_kind(path)
     if kind == STANDARD_STREAM:
         _write_to_stdout(frames, fps, sound)
@@ -95,15 +103,21 @@ def _enlarged(
 
 
 def _write_to_stdout(frames: Iterator[npt.NDArray[np.uint8]], fps: int, sound: Sound) -> None:
-    """An MP4 is written from both ends, so it is made in a file first."""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            whole = Path(folder) / "clip.mp4"
-            encode(whole, ".mp4", frames, fps, sound)
-            with open(whole, "rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
+        _write_to(sys.stdout.buffer, ".mp4", frames, fps, sound)
         sys.stdout.buffer.flush()
     except (OSError, av.error.FFmpegError) as error:
         with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left there fails no more
         raise MediaError(f"-: cannot be written: {error.strerror or error}") from error
+
+
+def _write_to(
+    file: IO[bytes], kind: str, frames: Iterator[npt.NDArray[np.uint8]], fps: int, sound: Sound
+) -> None:
+    """Write to an open file; some containers are written from both ends, so one is made first."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / f"clip{kind}"
+        encode(whole, kind, frames, fps, sound)
+        with open(whole, "rb") as made:
+            shutil.copyfileobj(made, file)

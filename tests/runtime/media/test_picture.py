@@ -266,6 +266,30 @@ def test_wrong_framing(options: dict[str, Any], message: str) -> None:
         load_image(quadrants(), 64, 96, **options)
 
 
+@pytest.mark.parametrize(
+    ("size", "position", "said"),
+    [
+        ((64, 300), "centre", "at its left and right; fit 'pad' keeps all of it, a crop position"),
+        ((64, 300), "left", "at its right; fit 'pad' keeps all of it"),
+        ((64, 300), "0.2,0", "at its left and right; fit 'pad' keeps all of it"),
+        ((300, 96), "top", "at its bottom; fit 'pad' keeps all of it"),
+        ((300, 96), "bottom", "at its top; fit 'pad' keeps all of it"),
+    ],
+)
+def test_the_remark_on_cropping_is_true(
+    size: tuple[int, int], position: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_image(quadrants(*size), 64, 96, position=position)
+    assert said in caplog.text
+    assert ("a crop position chooses" in caplog.text) == (position == "centre")
+
+
+def test_the_bytes_of_a_picture() -> None:
+    content = io.BytesIO()
+    Image.fromarray(quadrants(64, 96)).save(content, "PNG")
+    assert np.array_equal(load_image(content.getvalue(), 64, 96), quadrants(64, 96))
+
+
 @pytest.mark.parametrize(("width", "said"), [(119, False), (122, True)])
 def test_cropping_more_than_a_fifth_is_said(
     width: int, said: bool, caplog: pytest.LogCaptureFixture

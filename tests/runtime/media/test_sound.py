@@ -437,3 +437,41 @@ def test_decoders_print_nothing(
         with contextlib.suppress(MediaError):
             load_sound(tmp_path / name, 2.0)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "zero"),
+    [(np.int16, 2**15, 0), (np.int32, 2**31, 0), (np.uint8, 2**7, 128), (np.float64, 1, 0)],
+)
+def test_samples_as_wav_files_have_them(kind: Any, scale: int, zero: int) -> None:
+    wave = tone(RATE)
+    samples = (wave.astype(np.float64) * scale + zero).astype(kind)
+    for source in ((samples, RATE), (RATE, samples), (np.int64(RATE), samples)):
+        heard = load_sound(source, 2.0).samples[:, 0]
+        assert np.abs(heard - wave).max() <= 1.0 / scale + 1e-6
+
+
+def test_the_bytes_of_a_file(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(RATE), RATE)
+    content = (tmp_path / "a.wav").read_bytes()
+    want = load_sound(tmp_path / "a.wav", 2.0)
+    for source in (content, bytearray(content), memoryview(content)):
+        assert np.array_equal(load_sound(source, 2.0).samples, want.samples)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            np.zeros(32_000, np.float32),
+            r"audio is a ndarray without its rate; give \(samples, rate",
+        ),
+        ([0.0] * 32_000, r"audio is a list without its rate"),
+        ((np.zeros(32_000, np.int64), RATE), "audio samples are int64"),
+        ((RATE, RATE), r"audio samples are .* \(\)"),
+        (None, "the sound is a NoneType; give the name of a file"),
+    ],
+)
+def test_what_is_no_sound(source: Any, message: str) -> None:
+    with pytest.raises(MediaError, match=message):
+        load_sound(source, 2.0)

@@ -1,5 +1,6 @@
 """A clip out, in every kind of file."""
 
+import io
 import math
 import os
 import subprocess
@@ -328,3 +329,15 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     folder.mkdir()
     write_video(folder / "a.mp4", moving_frames()[:2], 24, mono_sound(steps(RATE, 1.0)))
     assert [path.name for path in folder.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".gif"])
+def test_an_open_file_is_written_to(kind: str, tmp_path: Path) -> None:
+    frames = np.zeros((6, 32, 48, 3), np.uint8)
+    sound = Sound(tone(RATE, 0.25)[:, None], RATE)
+    write_video(tmp_path / f"clip{kind}", frames, 24, sound)
+    buffer = io.BytesIO()
+    write_video(buffer, frames, 24, sound, kind=kind)
+    assert buffer.getvalue() == (tmp_path / f"clip{kind}").read_bytes()
+    with pytest.raises(SettingsError, match=r"kind 'avi': want one of \.mp4"):
+        write_video(buffer, frames, 24, sound, kind="avi")
