@@ -71,6 +71,16 @@ def test_bound_inputs_can_be_bound_anew(engine: Engine, affine: SimpleNamespace)
     np.testing.assert_allclose(y, affine.expected(**inputs) + 1, atol=TOLERANCES[engine.name])
 
 
+def test_what_was_bound_is_forgotten(engine: Engine, affine: SimpleNamespace) -> None:
+    inputs = affine.draw(0)
+    engine.bind(row=inputs["row"] + 1, bias=inputs["bias"])
+    engine.unbind()
+    with pytest.raises(EngineError, match="input 'bias' is missing"):
+        engine(x=inputs["x"], row=inputs["row"])
+    y = engine(**inputs)["y"]
+    np.testing.assert_allclose(y, affine.expected(**inputs), atol=TOLERANCES[engine.name])
+
+
 def test_an_output_survives_the_next_call(engine: Engine, affine: SimpleNamespace) -> None:
     first = engine(**affine.draw(0))["y"]
     copy = first.copy()

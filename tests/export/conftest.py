@@ -1,9 +1,11 @@
 """A preset that exports in seconds, with random weights, and its bundle."""
 
+from functools import cache
 from unittest import mock
 
 import pytest
 import torch
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from keyvid.export.build import build_bundle
 from keyvid.export.released import REVISION
@@ -31,6 +33,16 @@ _TRAINING = {
     "lr_schedulers": [],
 }
 POSITIONS = "modality_preprocessors.audio.pos_embedding_helper.pos_embed"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry():
+    """torch's table of ONNX operators, made once: it takes half a second of each small graph."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib))
+        )
+        yield
 
 
 @pytest.fixture(scope="session")
