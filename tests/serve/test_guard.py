@@ -168,8 +168,11 @@ def test_browsers_are_told_to_be_strict(serve: Serve, order: Order) -> None:
 
 
 @pytest.fixture
-def half_sent(live: Callable[..., str]) -> Iterator[tuple[str, list[socket.socket]]]:
+def half_sent(
+    live: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, list[socket.socket]]]:
     """A server, and two hundred connections to it that do not say what they want."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 600.0)  # their number is what counts here
     url = live()
     port = int(url.rpartition(":")[2])
     with ExitStack() as stack:

@@ -77,6 +77,16 @@ def test_what_is_made_again_stands_beside_the_first(visit: Visit, pipeline: Stan
     visitor.sees("Clip 1")
 
 
+def test_a_hasty_visitor(visit: Visit, pipeline: StandIn) -> None:
+    visitor = visit()
+    slow = "**/examples/drum.wav"
+    visitor.page.route(slow, lambda route: (visitor.page.wait_for_timeout(500), route.continue_()))
+    visitor.page.get_by_role("button", name="drum").click()
+    visitor.make()
+    visitor.sees("Clip 1: drum")
+    assert len(pipeline.made) == 1
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_files_of_ones_own(visit: Visit, pipeline: StandIn, kind: str) -> None:
     visitor = visit()

@@ -2,7 +2,7 @@
 
 import { getBlob, getJson } from "./api.js";
 
-/** Shows them in `place`; `onChoice({image, audio, prompt})` gets files when one is clicked on. */
+/** Shows them in `place`; a click gives `onChoice` a promise of {image, audio, prompt}, with files. */
 export async function showExamples(place, onChoice) {
   for (const example of await getJson("examples")) {
     const picture = Object.assign(new Image(), {
@@ -11,15 +11,17 @@ export async function showExamples(place, onChoice) {
     });
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.append(picture, Object.assign(document.createElement("span"), { textContent: example.name }));
-    button.addEventListener("click", async () => {
-      const [image, audio] = await Promise.all(
-        ["image", "audio"].map(async (kind) => {
-          const blob = await getBlob(example[kind]);
-          return new File([blob], example[kind].split("/").pop(), { type: blob.type });
-        }),
-      );
-      onChoice({ image, audio, prompt: example.prompt });
-    });
+    button.addEventListener("click", () => onChoice(fetchExample(example)));
     place.append(button);
   }
+}
+
+async function fetchExample({ prompt, ...paths }) {
+  const [image, audio] = await Promise.all(
+    [paths.image, paths.audio].map(async (path) => {
+      const blob = await getBlob(path);
+      return new File([blob], path.split("/").pop(), { type: blob.type });
+    }),
+  );
+  return { image, audio, prompt };
 }

@@ -28,10 +28,13 @@ async function start() {
   };
   takeFiles(sources, showProblem);
   setUpRecorder(find("record"), find("record-note"), model.most_seconds, (file) => sources.audio.take(file));
-  showExamples(find("examples"), ({ image, audio, prompt }) => {
-    sources.image.take(image);
-    sources.audio.take(audio);
-    settings.set("prompt", prompt);
+  let choosing = Promise.resolve(); // an example that is on its way is waited for
+  showExamples(find("examples"), (example) => {
+    choosing = example.then(({ image, audio, prompt }) => {
+      sources.image.take(image);
+      sources.audio.take(audio);
+      settings.set("prompt", prompt);
+    }, fail);
   }).catch(fail);
 
   function fail(error) {
@@ -50,8 +53,9 @@ async function start() {
     }
   }
 
-  find("order").addEventListener("submit", (event) => {
+  find("order").addEventListener("submit", async (event) => {
     event.preventDefault();
+    await choosing;
     const missing = ["audio", "image"].filter((kind) => !sources[kind].file);
     if (missing.length) {
       settings.clearErrors();
