@@ -88,7 +88,7 @@ def test_tests_are_there(document: Path) -> None:
 @cache
 def _options() -> set[str]:
     """Of all commands of the package, of the training and of the benchmarks."""
-    found = {"--help", "--version"}
+    found = {"--help", "--version", "--dist"}  # the last one is pytest-xdist's
     for entry in COMMANDS.values():
         for command in vars(import_module(entry.module)).values():
             if isinstance(command, click.Command):

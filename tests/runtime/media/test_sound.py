@@ -472,6 +472,6 @@ def test_the_bytes_of_a_file(tmp_path: Path) -> None:
         (None, "the sound is a NoneType; give the name of a file"),
     ],
 )
-def test_what_is_no_sound(source: Any, message: str) -> None:
+def test_arrays_that_do_not_say_enough(source: Any, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         load_sound(source, 2.0)
