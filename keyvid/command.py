@@ -10,12 +10,14 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, TypeVar
@@ -23,10 +25,14 @@ from typing import Any, TypeVar
 import click
 
 from keyvid.errors import KeyvidError
+from keyvid.sizes import format_sizes
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Of `ulimit -v`, from where on it may be why something failed.
+_TIGHT = 0.75
 
 log = logging.getLogger("keyvid")
 
@@ -61,6 +67,7 @@ def run_command(command: click.Command, name: str, args: Sequence[str] | None) -
     """
     if sys.platform == "win32":
         return _fail(name, "keyvid runs on Linux and macOS; on Windows run it in WSL", 2)
+    _open_standard_streams()
     try:
         with _log_lines(name), _signals_stop():
             return _invoke(command, name, args)
@@ -92,12 +99,37 @@ def run_main(module: str, name: str, extra: str) -> int:
 
 def error_line(error: Exception) -> str:
     """What went wrong, in a line for people; with what stopped work has to say."""
+    limit = _tight_limit()
     if isinstance(error, KeyvidError):
-        return "; ".join([str(error), *getattr(error, "__notes__", [])])
+        return "; ".join([str(error), *getattr(error, "__notes__", []), *limit])
     if isinstance(error, MemoryError):
-        return f"not enough memory: {_first_line(error)}"
+        return "; ".join([f"not enough memory: {_first_line(error)}", *limit])
     what = f"unexpected {type(error).__name__}: {_first_line(error)}"
-    return f"{what}; please report it, with what -v adds"
+    return "; ".join([what, *(limit or ["please report it, with what -v adds"])])
+
+
+def _tight_limit() -> list[str]:
+    """What to say of `ulimit -v` where this process has come close to it: libraries that found no
+    memory then say what they like.
+    """
+    import resource  # not on Windows, where no command gets so far
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    peak = _peak_address_space()
+    if limit == resource.RLIM_INFINITY or peak < _TIGHT * limit:
+        return []
+    allowed, taken = format_sizes(limit, peak)
+    return [f"memory may be why: ulimit -v allows {allowed}, of which {taken} were taken"]
+
+
+def _peak_address_space() -> int:
+    """Bytes, 0 where the system does not say."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmPeak:\s*(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def say(line: str) -> None:
@@ -112,6 +144,21 @@ def _printable(text: str) -> str:
         letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1]
         for letter in text
     )
+
+
+def _open_standard_streams() -> None:
+    """Let those that the caller closed lead nowhere; else the next file would take their place."""
+    for descriptor, stream in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, stream) is None:
+            mode = "r" if stream == "stdin" else "w"
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _invoke(command: click.Command, name: str, args: Sequence[str] | None) -> int:

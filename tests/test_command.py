@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from keyvid import __main__ as face
+from keyvid import command as command_module
 from keyvid.command import common_options, run_command, say
 from keyvid.errors import KeyvidError
 
@@ -150,6 +152,51 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_closed_output_is_no_error() -> None:
     done = shell("keyvid doctor --help >&-")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
+    """A file that is opened next would else be standard error, and hold what is said there."""
+    code = f"""
+import click, logging, sys
+from keyvid.command import run_command
+@click.command()
+def command():
+    with open({str(tmp_path / "written")!r}, "w") as file:
+        file.write("content")
+        sys.stderr.isatty(), sys.stdout.isatty()  # as progress asks
+        print("a result")
+        print("a remark", file=sys.stderr)
+        logging.getLogger("keyvid").warning("a warning")
+sys.exit(run_command(command, "name", []))
+"""
+    (tmp_path / "code.py").write_text(code)
+    done = shell(f'"{sys.executable}" {tmp_path}/code.py {closed}')
+    assert done.returncode == 0
+    assert (tmp_path / "written").read_text() == "content"
+    if closed == "<&-":
+        assert (done.stdout, done.stderr) == ("a result\n", "a remark\nname: a warning\n")
+
+
+@pytest.mark.parametrize(
+    ("limit", "peak", "said"),
+    [
+        (resource.RLIM_INFINITY, 10**12, ""),
+        (2 * 10**9, 10**9, ""),
+        (
+            10**9,
+            8 * 10**8,
+            "; memory may be why: ulimit -v allows 1 GB, of which 800 MB were taken",
+        ),
+    ],
+)
+def test_a_tight_limit_on_memory_is_said(
+    limit: int, peak: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(command_module, "_peak_address_space", lambda: peak)
+    assert command_module.error_line(KeyvidError("it failed")) == f"it failed{said}"
+    assert command_module.error_line(MemoryError("bad")) == f"not enough memory: bad{said}"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

@@ -15,7 +15,8 @@ from setuptools import find_packages
 from keyvid.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = str(ROOT / "pyproject.toml")
+PROJECT = tomllib.loads(Path(PYPROJECT).read_text())
 ROOMS = ("keyvid", "keyvid_ref")
 
 
@@ -82,6 +83,17 @@ def test_a_wheel_of_a_checkout_without_links_is_whole(tmp_path: Path) -> None:
     told = run([sys.executable, "-c", doctor], cwd=tmp_path, env={"PYTHONPATH": str(unpacked)})
     assert told.startswith(str(unpacked))
     assert "openvino" in told
+
+
+@pytest.mark.slow  # it asks the package index
+@pytest.mark.parametrize("extra", ["", "cpu"])
+def test_all_that_is_needed_has_wheels_for_64_bit_arm(extra: str) -> None:
+    """A Raspberry Pi 5, a Jetson, a Graviton; glibc 2.35 is what OpenVINO's wheels ask for."""
+    where = ["--python-platform", "aarch64-manylinux_2_35", "--python-version", "3.11"]
+    wanted = ["--only-binary", ":all:", *(["--extra", extra] if extra else [])]
+    found = run([sys.executable, "-m", "uv", "pip", "compile", "-q", *where, *wanted, PYPROJECT])
+    assert "numpy==" in found
+    assert ("openvino==" in found) == (extra == "cpu")
 
 
 def run(command: list[str], **how: Any) -> str:

@@ -5,12 +5,15 @@ import mmap
 import re
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 
 import psutil
+
+from keyvid.errors import EngineError
+from keyvid.sizes import format_size
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -32,8 +35,10 @@ def mapped_pages_dropped(files: Collection[Path]) -> Iterator[None]:
     done = Event()
 
     def drop_until_done() -> None:
-        while not done.wait(_DROP_EVERY_SECONDS):
-            drop_mapped_pages(files)
+        # Where memory is short, even a file may not open; then they stay.
+        with suppress(OSError, MemoryError, RuntimeError):
+            while not done.wait(_DROP_EVERY_SECONDS):
+                drop_mapped_pages(files)
 
     thread = Thread(target=drop_until_done, daemon=True)
     thread.start()
@@ -119,6 +124,11 @@ def memory_allowed(expected: int | None) -> Iterator[None]:
         yield
     except Exception as error:  # backends raise what they like
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            if (left := address_space_left()) is not None and left < allowed:
+                raise EngineError(
+                    f"not enough memory: ulimit -v leaves {format_size(left)} to this process, and "
+                    f"{format_size(allowed)} may be needed; raise it"
+                ) from error
             raise MemoryExceededError(str(error)) from error
         raise
     finally:
@@ -145,13 +155,27 @@ def peak_bytes() -> int:
     return int(getattr(memory, "peak_wset", memory.rss))  # the former on Windows
 
 
+def address_space_left() -> int | None:
+    """What `ulimit -v` leaves to this process, None where it sets no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return max(limit - int(psutil.Process().memory_info().vms), 0)
+
+
 def available_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     """What this process may still take without swapping.
 
-    The least of what the machine has and what the control groups of the process and those above
-    them leave; file caches count as free.
+    The least of what the machine has, what the control groups of the process and those above them
+    leave, and what `ulimit -v` leaves; file caches count as free.
     """
     rooms = [psutil.virtual_memory().available]
+    if (left := address_space_left()) is not None:
+        rooms.append(left)
     for line in _read(proc / "self/cgroup").splitlines():
         _, controllers, name = line.split(":", 2)
         if not controllers:

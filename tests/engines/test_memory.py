@@ -1,6 +1,7 @@
 """What the system says about memory: of this process, of the machine, of control groups."""
 
 import mmap
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from keyvid.engines import memory
 from keyvid.engines.memory import (
     available_bytes,
     drop_mapped_pages,
@@ -16,6 +18,7 @@ from keyvid.engines.memory import (
     peak_bytes,
     process_bytes,
 )
+from keyvid.errors import EngineError
 
 GIB = 2**30
 
@@ -117,3 +120,18 @@ def test_mapped_files_are_dropped_and_read_again(tmp_path):
     with mapped_pages_dropped([tmp_path / "weights"]):
         assert mapped[:] == content
     assert held - held_of_files() > size // 2
+
+
+def test_what_ulimit_leaves_counts(machine, monkeypatch):
+    held = psutil.Process().memory_info().vms
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (held + GIB, held + GIB))
+    assert available_bytes(*machine) == pytest.approx(GIB, rel=0.1)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (held // 2, held // 2))
+    assert available_bytes(*machine) == 0
+
+
+def test_a_backend_without_memory_is_told_apart_from_a_bundle_that_lies(monkeypatch):
+    monkeypatch.setattr(memory, "address_space_left", lambda: 5 * 10**6)
+    message = r"^not enough memory: ulimit -v leaves 5 MB to this"
+    with pytest.raises(EngineError, match=message), memory.memory_allowed(10**6):
+        raise RuntimeError("std::bad_alloc")
