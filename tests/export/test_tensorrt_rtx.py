@@ -20,7 +20,7 @@ def test_the_parser_reads_each_graph(exported_half: Path) -> None:
     bundle = Bundle.load(exported_half)
     for stage in bundle.stages:
         for graph in bundle.graphs(stage):
-            parse(bundle.path / graph.file)
+            parse(bundle.path / graph.file, least_layers=10)
 
 
 def test_a_graph_of_each_stage_becomes_a_plan(

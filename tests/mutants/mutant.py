@@ -100,4 +100,5 @@ def _others(node: ast.AST, field: str, parent: ast.AST) -> Iterator[ast.AST]:
 
 def _ordered(function: ast.expr) -> bool:
     """Whether the order of its first two arguments means something."""
-    return ast.unparse(function).rpartition(".")[2] not in ("min", "max", "union1d")
+    name = ast.unparse(function).rpartition(".")[2]
+    return name not in ("min", "max", "minimum", "maximum", "union1d")
