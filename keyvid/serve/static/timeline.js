@@ -103,7 +103,7 @@ export class Timeline {
       step: 1 / fps,
       tell: (second) => `${second.toFixed(2)} s`,
       canAdd: true,
-      onChange: field("beats", (n) => (n ? `${n} beats as you put them` : "Beats as they are heard")),
+      onChange: field("beats", beatsInWords),
     });
     const lanes = this.settings.has("beats") ? [this.beats.lane] : [];
     const track = html("div", { className: "track" }, ...lanes, this.picture, this.keyframes.lane);
@@ -147,4 +147,9 @@ export class Timeline {
     const path = this.sound ? waveformPath(this.sound, start, this.seconds, WIDTH, HEIGHT) : "";
     this.wave.setAttribute("d", path);
   }
+}
+
+function beatsInWords(count) {
+  if (!count) return "Beats as they are heard";
+  return count === 1 ? "1 beat as you put it" : `${count} beats as you put them`;
 }
