@@ -19,6 +19,7 @@ from keyvid_ref.world.recordings import Recordings, load_recordings
 
 _SOUND_SECONDS = 4.0  # drawn, of which two cuts of two seconds are heard
 _SOUND_SIZE = (24, 40)  # pixels: enough to tell how much moves
+_READ_BATCH, _READ_DAMPING = 40, 1e-2
 
 
 def draw_sounds(folder: Path, split: str, num_sounds: int, recordings: Path, workers: int) -> None:
@@ -71,36 +72,66 @@ def _cut_sounds(seed: int, recordings: Recordings) -> list[dict[str, np.ndarray]
 
 
 class AudioTrainer(nn.Module):
-    """The audio trunk with a head that reads motion and pose from each frame's own tokens.
+    """The audio trunk with a head that reads motion and pose from each frame's own tokens."""
 
-    With a teacher it also learns to hear in recordings what that hears in the drawn sound of the
-    same events, so that networks that were trained on the teacher's tokens understand its own.
-    """
-
-    def __init__(self, encoder: nn.Module, preset: Preset, teacher: nn.Module | None) -> None:
+    def __init__(self, encoder: nn.Module, preset: Preset) -> None:
         super().__init__()
         self.encoder, self._frames = encoder, preset.frames
         self.head = nn.Linear((1 + preset.audio.frequency_patches) * preset.audio.width, 2)
-        self._teacher = [teacher.requires_grad_(False)] if teacher else []  # not to be trained
 
     def loss(self, heard: Tensor, drawn: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
-        """Squared error of motion and pose (B, T), and of the tokens, relative to their spread.
+        """Squared error of motion and pose (B, T), heard in (B, 128, 204)."""
+        with _precision(heard.device):
+            predicted = self.head(own_tokens(self.encoder(heard[:, None]), self._frames))
+        return F.mse_loss(predicted.float(), torch.stack([motion, pose], dim=-1))
+
+
+class PupilTrainer(nn.Module):
+    """An audio trunk that learns to hear in recordings what its teacher hears in drawn sounds.
+
+    So networks that were trained on the teacher's tokens understand the pupil's. What they read
+    there is not known; motion and pose as they are read best from the teacher's tokens stand for
+    it. All else of the tokens (timbre, noise) cannot be told from a recording, and counts little.
+    """
+
+    def __init__(self, encoder: nn.Module, teacher: nn.Module, num_frames: int) -> None:
+        super().__init__()
+        self.encoder, self._frames = encoder, num_frames
+        self._teacher = [teacher.requires_grad_(False)]  # in a list: not to be trained
+
+    @torch.no_grad()
+    def learn_to_read(self, drawn: Tensor, motion: Tensor, pose: Tensor) -> None:
+        """Fit the reading, by least squares, on drawn sounds (N, 128, 204) and their (N, T)."""
+        (teacher,) = self._teacher
+        heard = [teacher(part[:, None].float()) for part in drawn.split(_READ_BATCH)]
+        tokens = torch.cat([own_tokens(part, self._frames).flatten(0, 1) for part in heard])
+        wanted = torch.stack([motion, pose], dim=-1).flatten(0, 1)
+        self._centre, self._level = tokens.mean(dim=0), wanted.mean(dim=0)
+        tokens, wanted = tokens - self._centre, wanted - self._level
+        covariance = tokens.T @ tokens / len(tokens)
+        covariance += _READ_DAMPING * torch.eye(len(covariance), device=covariance.device)
+        self._weights = torch.linalg.solve(covariance, tokens.T @ wanted / len(tokens))
+
+    def loss(self, heard: Tensor, drawn: Tensor, motion: Tensor, pose: Tensor) -> Tensor:
+        """Squared error of what is read, and of the tokens, relative to their spread.
 
         Args:
             heard, drawn: (B, 128, 204), what is heard and the drawn sound of the same events.
+            motion, pose: (B, T).
         """
-        with _precision(heard.device):
-            tokens = self.encoder(heard[:, None])
-            patches = tokens[:, 1:].unflatten(1, (-1, self._frames)).transpose(1, 2).flatten(2)
-            own = torch.cat([tokens[:, :1].expand(-1, self._frames, -1), patches], dim=2)
-            predicted = self.head(own)  # (B, T, 2)
-        error = F.mse_loss(predicted.float(), torch.stack([motion, pose], dim=-1))
-        for teacher in self._teacher:
-            with torch.no_grad():
-                wanted = teacher(drawn[:, None])
-            spread = wanted.var(dim=(0, 1))
-            error = error + 0.1 * ((tokens.float() - wanted).square() / spread).mean()
-        return error
+        (teacher,) = self._teacher
+        with torch.no_grad():
+            wanted = teacher(drawn[:, None])
+        tokens = self.encoder(heard[:, None])
+        read = (own_tokens(tokens, self._frames) - self._centre) @ self._weights + self._level
+        error = ((tokens - wanted).square() / wanted.var(dim=(0, 1))).mean()
+        return 4 * F.mse_loss(read, torch.stack([motion, pose], dim=-1)) + 0.1 * error
+
+
+def own_tokens(tokens: Tensor, num_frames: int) -> Tensor:
+    """(B, 1 + P T, A) to (B, T, (1 + P) A): the class token and the patches of each frame."""
+    patches = tokens[:, 1:].unflatten(1, (-1, num_frames)).transpose(1, 2).flatten(2)
+    return torch.cat([tokens[:, :1].expand(-1, num_frames, -1), patches], dim=2)
 
 
 def localizer_loss(localizer: nn.Module, mel: Tensor, motion: Tensor) -> Tensor:

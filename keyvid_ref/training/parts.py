@@ -15,6 +15,7 @@ from keyvid_ref.world import world
 
 _VALIDATION_BATCHES = 8
 _AUTOENCODER_CLIPS = 2000  # whose frames are kept on the device
+_READ_SOUNDS = 400  # from which the reading of a teacher's tokens is fitted
 _FIRST_CLIPS = 400  # of which some frames tell the statistics
 _CROP = (8, 12)  # latents that the interpolator sees at first
 
@@ -113,8 +114,14 @@ def train_image_and_text(run: Run) -> None:
 def train_audio_encoder(run: Run) -> None:
     """The audio trunk; with recordings, what it begins from is its teacher."""
     encoder = run.begin("audio_encoder")
-    teacher = run.begin("audio_encoder").eval() if run.recordings and run.start else None
-    trainer = ears.AudioTrainer(encoder, run.preset, teacher).to(run.device)
+    trainer: ears.AudioTrainer | ears.PupilTrainer = ears.AudioTrainer(encoder, run.preset)
+    if run.recordings and run.start:
+        teacher = run.begin("audio_encoder").eval()
+        trainer = ears.PupilTrainer(encoder, teacher, run.preset.frames)
+        known = run.sounds("train")
+        some = slice(min(len(known), _READ_SOUNDS))
+        trainer.learn_to_read(known["mel"][some], known["motion"][some], known["pose"][some])
+    trainer.to(run.device)
     _fit_sounds(run, "audio_encoder", trainer, trainer.loss, encoder)
 
 
