@@ -76,6 +76,7 @@ def test_only_what_is_needed_and_not_given_is_looked_for(published_hub, files, o
 
 
 def test_renamed_folders_do_not_matter(files, open_hub):
+    files["KeyVID/keyframe_generation/generator_checkpoint.ckpt.txt"] = b"a note on it"
     for old in ("KeyVID/keyframe_generation", "KeyVID/interpolation", "KeyVID/wav2motion"):
         for path in [path for path in files if path.startswith(f"{old}/")]:
             files[path.replace(old, "elsewhere/v2")] = files.pop(path)
