@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -188,10 +188,13 @@ class Journal(Reel):
         try:
             if (self._folder / _MADE_FROM).read_text() != made_from:
                 raise ValueError
+            with ZipFile(self._folder / _STATE) as archive:  # ours are stored as they are
+                if any(member.compress_type for member in archive.infolist()):
+                    raise ValueError
             with np.load(self._folder / _STATE) as state:
                 self.state = dict(state)
             self._file = open_regular(self._folder / _FRAMES, os.O_RDWR)
-        except (OSError, ValueError, LookupError, EOFError, BadZipFile):
+        except (OSError, ValueError, LookupError, EOFError, BadZipFile, MemoryError):
             remark(f"{shown(self._folder)}: holds nothing of this clip; it is made anew")
             self.state = {}
             return False

@@ -106,8 +106,24 @@ def test_results_stay_in_the_folder_of_the_job_file(
     jobs = folder / "jobs.jsonl"
     job = {"image": "a.png", "audio": "a.wav", "output": "inner/clip.mp4"}
     jobs.write_text(json.dumps(job | outputs))
-    with pytest.raises(SettingsError, match="line 1: .* lies outside the folder of the job file"):
+    with pytest.raises(SettingsError, match=r"line 1: .* lies outside the folder of the job file"):
         read_jobs(jobs, {}, "tiny")
     assert len(read_jobs(jobs, {}, "tiny", anywhere=True)) == 1
     jobs.write_text(json.dumps(job))
     assert len(read_jobs(jobs, {}, "tiny")) == 1
+
+
+def test_a_kept_state_is_no_larger_than_its_file(folder: Path) -> None:
+    """An archive of four megabytes that unpacks to four gigabytes is none of ours."""
+    journal = Journal(folder)
+    journal.open(SHAPE, "made from")
+    journal.keep({"num_segments": np.array(1)})
+    journal.close()
+    again = Journal(folder, resume=True)
+    again.open(SHAPE, "made from")
+    assert again.state.keys() == {"num_segments"}
+    again.close()
+    np.savez_compressed(folder / "state.npz", num_segments=np.array(1))
+    journal = Journal(folder, resume=True)
+    journal.open(SHAPE, "made from")
+    assert journal.state == {}
