@@ -122,7 +122,7 @@ def test_a_missing_localizer_leaves_the_other_stages(files, open_hub, announce):
     assert inputs.stages == tuple(name for name in STAGES if name != "localizer")
     (note,) = [line for line in announce(inputs) if line.startswith("without localizer: ")]
     assert "no best_model_version1_with_skip.pth in RyanWW/KeyVID" in note
-    assert "so a clip has to be told; everything else works" in note
+    assert "--motion packaged, --beats or --keyframes, and all else works" in note
     with pytest.raises(SettingsError, match=r"localizer: no best_model_version1_with_skip.pth in"):
         open_hub("localizer")
 
