@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keyvid.errors import MediaError, SettingsError
+from keyvid.errors import MediaError
 from keyvid.runtime.jobs.batch import Results
 from keyvid.runtime.jobs.job_file import read_jobs
 from keyvid.runtime.journal import Journal
@@ -33,17 +33,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
 def test_results_are_not_written_through_a_link(make, secret: Path, folder: Path) -> None:
-    results = folder / "jobs.results.jsonl"
+    results = folder / "jobs.jsonl.results.jsonl"
     make(secret, results)
-    with pytest.raises(MediaError, match=r"jobs.results.jsonl: cannot be written: is .*; remove"):
+    with pytest.raises(
+        MediaError, match=r"jobs.jsonl.results.jsonl: cannot be written: is .*; remove"
+    ):
         Results(results).__enter__()
     assert secret.read_bytes() == SECRET
 
 
 def test_results_are_a_regular_file(folder: Path) -> None:
-    os.mkfifo(folder / "jobs.results.jsonl")
+    os.mkfifo(folder / "jobs.jsonl.results.jsonl")
     with pytest.raises(MediaError, match="is no regular file of one name; remove it"):
-        Results(folder / "jobs.results.jsonl").__enter__()
+        Results(folder / "jobs.jsonl.results.jsonl").__enter__()
     results = folder / "others.results.jsonl"
     with Results(results):
         assert results.stat().st_mode & 0o777 == 0o666 & ~_umask()
@@ -106,11 +108,12 @@ def test_results_stay_in_the_folder_of_the_job_file(
     jobs = folder / "jobs.jsonl"
     job = {"image": "a.png", "audio": "a.wav", "output": "inner/clip.mp4"}
     jobs.write_text(json.dumps(job | outputs))
-    with pytest.raises(SettingsError, match=r"line 1: .* lies outside the folder of the job file"):
-        read_jobs(jobs, {}, "tiny")
-    assert len(read_jobs(jobs, {}, "tiny", anywhere=True)) == 1
+    entries, (fault,) = read_jobs(jobs, {}, "tiny")
+    assert entries == []
+    assert "lies outside the folder of the job file; give another name, or add" in fault.error
+    assert len(read_jobs(jobs, {}, "tiny", anywhere=True)[0]) == 1
     jobs.write_text(json.dumps(job))
-    assert len(read_jobs(jobs, {}, "tiny")) == 1
+    assert len(read_jobs(jobs, {}, "tiny")[0]) == 1
 
 
 def test_a_kept_state_is_no_larger_than_its_file(folder: Path) -> None:
