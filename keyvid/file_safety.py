@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,29 @@ def beside(path: Path, before: str, after: str) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{before}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{after}"
     return path.with_name(name)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Descriptor of a regular file that has no other name, not opened through a link.
+
+    What came from a stranger may hold links: whoever writes into such a file would write elsewhere.
+
+    Args:
+        flags: as of `os.open`; a file that is made gets the usual rights.
+    Raises:
+        OSError: there is none, or something else has that name.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "is a link; remove it") from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file of one name; remove it")
+    return descriptor
 
 
 def write_whole(path: Path, content: bytes) -> None:

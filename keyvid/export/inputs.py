@@ -27,8 +27,8 @@ from keyvid_ref.presets import Preset
 
 # Stages that a bundle works without -> what does not work then, and what does.
 _OPTIONAL = {
-    "localizer": "the bundle does not hear by itself when things should move, so a clip has to be "
-    "told; everything else works",
+    "localizer": "the bundle does not hear by itself when things should move; its clips take "
+    "--motion FILE, --motion packaged, --beats or --keyframes, and all else works",
 }
 
 

@@ -79,11 +79,8 @@ def find_file(files: Sequence[HubFile], name: str) -> HubFile | None:
         SettingsError: several of different content have it; or it is not the file that is known
             under that name.
     """
-    found = [
-        file
-        for file in files
-        if f"/{file.path}".endswith(f"/{name}") or file.name.rpartition(".")[0] == name
-    ]
+    found = [file for file in files if f"/{file.path}".endswith(f"/{name}")]
+    found = found or [file for file in files if file.name.rpartition(".")[0] == name]
     if len({file.checksum for file in found}) > 1:
         paths = ", ".join(file.path for file in found)
         raise SettingsError(f"{name}: {found[0].repository} has several: {paths}; name its path")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from keyvid.bundle.files import known_sha256
 from keyvid.bundle.manifest import MANIFEST, Bundle, find_bundle
 from keyvid.bundle.specs import SourceSpec, WeightsKind
+from keyvid.bundle.tokenizer import open_tokenizer
 from keyvid.errors import BundleError, SettingsError
 from keyvid.export.hub import HubFile
 from keyvid.export.released import LICENCES
@@ -96,7 +97,7 @@ class FolderOrigin:
         return read_weights(self.inputs[network], self.preset)
 
     def read_tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_file(str(self.inputs[TOKENIZER]))
+        return open_tokenizer(self.inputs[TOKENIZER], self.preset.clip_text.context_length)
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,9 @@ class ReleasedOrigin:
 
     def read_tokenizer(self) -> Tokenizer:
         self._fetch(["tokenizer"])
-        tokenizer = Tokenizer.from_file(str(self.inputs["tokenizer"]))
-        length, pad = self.preset.clip_text.context_length, tokenizer.id_to_token(_PAD)
+        length = self.preset.clip_text.context_length
+        tokenizer = open_tokenizer(self.inputs["tokenizer"], length)
+        pad = tokenizer.id_to_token(_PAD)
         tokenizer.enable_truncation(length)
         tokenizer.enable_padding(length=length, pad_id=_PAD, pad_token=pad)
         return tokenizer

@@ -1,5 +1,6 @@
 """A clip on disk while it is made, step by step, so that an interrupted one can be gone on with."""
 
+import errno
 import hashlib
 import io
 import json
@@ -11,14 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import MediaError
-from keyvid.file_safety import NO_ROOM, locked_folder, write_whole
+from keyvid.file_safety import NO_ROOM, locked_folder, open_regular, write_whole
 from keyvid.remarks import remark
 from keyvid.runtime.diffusion.diffusion import State, place_of
 from keyvid.runtime.media.sources import shown
@@ -93,6 +94,7 @@ class Journal(Reel):
         try:
             with self._explained():
                 self._folder.mkdir(parents=True, exist_ok=True)
+                self._check_folder()
                 self._held.enter_context(locked_folder(self._folder))
                 self._is_open = True
                 if not (self._resume and self._read(made_from)):
@@ -155,12 +157,24 @@ class Journal(Reel):
         self._held.close()
         self._is_open = False
 
+    def _check_folder(self) -> None:
+        """Refuse a folder that is a link or holds one: it did not come from here.
+
+        Raises:
+            OSError: names what it is.
+        """
+        if self._folder.is_symlink():
+            raise OSError(errno.ELOOP, "is a link; remove it")
+        for path in self._folder.iterdir():
+            os.close(open_regular(path, os.O_RDONLY))
+
     def _begin(self, made_from: str) -> None:
         (self._folder / _STATE).unlink(missing_ok=True)
         size = math.prod(self._shape)
         try:
             write_whole(self._folder / _MADE_FROM, made_from.encode())
-            self._file = os.open(self._folder / _FRAMES, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            self._file = open_regular(self._folder / _FRAMES, os.O_RDWR | os.O_CREAT)
+            os.ftruncate(self._file, 0)
             _reserve(self._file, size)
         except OSError as error:
             if error.errno not in NO_ROOM or size > _IN_MEMORY:
@@ -174,10 +188,13 @@ class Journal(Reel):
         try:
             if (self._folder / _MADE_FROM).read_text() != made_from:
                 raise ValueError
+            with ZipFile(self._folder / _STATE) as archive:  # ours are stored as they are
+                if any(member.compress_type for member in archive.infolist()):
+                    raise ValueError
             with np.load(self._folder / _STATE) as state:
                 self.state = dict(state)
-            self._file = os.open(self._folder / _FRAMES, os.O_RDWR)
-        except (OSError, ValueError, LookupError, EOFError, BadZipFile):
+            self._file = open_regular(self._folder / _FRAMES, os.O_RDWR)
+        except (OSError, ValueError, LookupError, EOFError, BadZipFile, MemoryError):
             remark(f"{shown(self._folder)}: holds nothing of this clip; it is made anew")
             self.state = {}
             return False

@@ -194,6 +194,17 @@ def test_a_wrong_download_leaves_no_bundle(tmp_path, capsys, published_preset, p
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+def test_without_a_network_it_is_one_line(tmp_path, capsys, monkeypatch, published_preset, hub):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    code, stdout, stderr = run(
+        capsys, "--preset", "keyvid-512", "--from-hub", "--out", tmp_path / "bundle"
+    )
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "cannot be had from the Hub" in stderr
+    assert "run the same command again" in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 @pytest.mark.parametrize("damage", ["cut off", "of another preset"])
 def test_a_wrong_checkpoint_leaves_no_bundle(tmp_path, capsys, published_preset, released, damage):
     path = tmp_path / "interpolator.ckpt"

@@ -1,13 +1,11 @@
 """Downloads from a stand-in that behaves, breaks off, or serves something else."""
 
-import errno
 import hashlib
-import os
+import resource
 
 import pytest
 
 from keyvid.errors import BundleError
-from keyvid.export import hub as hub_module
 from keyvid.export.hub import default_folder, list_files
 from tests.export.stand_in_hub import Repository
 
@@ -89,16 +87,18 @@ def test_an_address_that_has_expired_is_asked_for_again(hub, monkeypatch):
     assert len(hub.signed) == 2
 
 
-def test_a_full_disk_is_one_line_and_what_came_is_kept(monkeypatch):
-    def write_some(_, file, **__):
-        if not file.tell():
-            file.write(CONTENT[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(hub_module, "http_get", write_some)
-    with pytest.raises(BundleError, match=r"No space left on device; see to the .* disk and run"):
-        find().fetch()
-    assert find().bytes_here == 10
+def test_a_full_disk_is_one_line_and_what_came_is_kept(hub):
+    """The limit on a file's size fails like a full disk: in the middle of a write."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        with pytest.raises(BundleError, match=r"File too large; see to the .* disk and run the sa"):
+            find().fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert find().bytes_here == 300_000
+    assert find().fetch().read_bytes() == CONTENT
+    assert hub.downloads()[-1] == 300_000
 
 
 def test_too_much_left_by_another_version_is_dropped():

@@ -76,6 +76,7 @@ def test_only_what_is_needed_and_not_given_is_looked_for(published_hub, files, o
 
 
 def test_renamed_folders_do_not_matter(files, open_hub):
+    files["KeyVID/keyframe_generation/generator_checkpoint.ckpt.txt"] = b"a note on it"
     for old in ("KeyVID/keyframe_generation", "KeyVID/interpolation", "KeyVID/wav2motion"):
         for path in [path for path in files if path.startswith(f"{old}/")]:
             files[path.replace(old, "elsewhere/v2")] = files.pop(path)
@@ -121,7 +122,7 @@ def test_a_missing_localizer_leaves_the_other_stages(files, open_hub, announce):
     assert inputs.stages == tuple(name for name in STAGES if name != "localizer")
     (note,) = [line for line in announce(inputs) if line.startswith("without localizer: ")]
     assert "no best_model_version1_with_skip.pth in RyanWW/KeyVID" in note
-    assert "so a clip has to be told; everything else works" in note
+    assert "--motion packaged, --beats or --keyframes, and all else works" in note
     with pytest.raises(SettingsError, match=r"localizer: no best_model_version1_with_skip.pth in"):
         open_hub("localizer")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keyvid.command import error_line, say
 from keyvid.errors import KeyvidError, MediaError
-from keyvid.file_safety import beside, lock
+from keyvid.file_safety import beside, lock, open_regular
 from keyvid.runtime.jobs.job_file import Entry, Fault
 from keyvid.runtime.media.sources import shown
 from keyvid.runtime.networks.stages import Progress
@@ -52,7 +52,8 @@ class Results:
 
     def __enter__(self) -> "Results":
         try:
-            self._file = open(self.path, "a+b")  # closed in __exit__
+            descriptor = open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            self._file = open(descriptor, "a+b")  # closed in __exit__
             lock(self._file.fileno())
             self._file.seek(0)
             content = self._file.read()

@@ -104,6 +104,9 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     default=0,
     help="Of --ray  [default: one for each GPU, or as many as the CPUs have --threads]",
 )
+@click.option(
+    "--outputs-anywhere", is_flag=True, help="Let --jobs write outside the folder of its file"
+)
 @click.option("--resume", is_flag=True, help="Go on with a clip that was interrupted; --jobs does")
 @_choices
 @click.option(
@@ -124,6 +127,7 @@ def _infer(
     jobs: str | None,
     ray: bool,
     workers: int,
+    outputs_anywhere: bool,
     resume: bool,
     **values: Any,
 ) -> None:
@@ -134,7 +138,7 @@ def _infer(
             raise click.UsageError(
                 "With --jobs, IMAGE, AUDIO, --output, --report and --plot stand in its file."
             )
-        _make_all(Path(jobs), values, loading, workers if ray else None)
+        _make_all(Path(jobs), values, loading, workers if ray else None, outputs_anywhere)
         return
     if ray:
         raise click.UsageError("--ray needs --jobs.")
@@ -174,13 +178,17 @@ def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> 
 
 
 def _make_all(
-    path: Path, defaults: dict[str, Any], loading: dict[str, Any], num_workers: int | None
+    path: Path,
+    defaults: dict[str, Any],
+    loading: dict[str, Any],
+    num_workers: int | None,
+    anywhere: bool,
 ) -> None:
     """The clips of a file, in this process or on so many workers on Ray (0: all that it has)."""
     from keyvid.runtime.jobs.batch import run_here, run_jobs
     from keyvid.runtime.jobs.job_file import read_jobs
 
-    entries, faults = read_jobs(path, defaults, loading["bundle"])
+    entries, faults = read_jobs(path, defaults, loading["bundle"], anywhere=anywhere)
     if num_workers is None:
         run_jobs(path, entries, faults, partial(run_here, loading))
     else:

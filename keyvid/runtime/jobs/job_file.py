@@ -55,7 +55,9 @@ class Fault:
     error: str
 
 
-def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> tuple[list[Entry], list[Fault]]:
+def read_jobs(
+    path: Path, defaults: dict[str, Any], bundle: str, *, anywhere: bool = False
+) -> tuple[list[Entry], list[Fault]]:
     """The jobs of a file, checked as far as the file tells, and the lines that are none.
 
     Args:
@@ -63,6 +65,7 @@ def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> tuple[list[E
             Names of files in it are relative to its folder.
         defaults: values for the jobs that do not have their own.
         bundle: what the clips are made with, a part of the keys.
+        anywhere: whether results may lie outside its folder.
     Raises:
         MediaError, SettingsError: the file as a whole cannot be read, or holds no line.
     """
@@ -74,8 +77,10 @@ def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> tuple[list[E
                 raise ValueError(row.error)
             values = {k: v for k, v in (defaults | _checked(row.values)).items() if v is not None}
             name = values.get("output") or default_output(values["image"])
-            asked = asked_for(values, os.path.dirname(path))
-            entries.append(Entry(row.line, name, _key(values, bundle), *asked))
+            request, outputs = asked_for(values, os.path.dirname(path))
+            if not anywhere:
+                _check_inside(path, outputs)
+            entries.append(Entry(row.line, name, _key(values, bundle), request, outputs))
         except (ValueError, KeyvidError) as error:
             faults.append(Fault(row.line, str(error)))
     if not entries and not faults:
@@ -84,6 +89,17 @@ def read_jobs(path: Path, defaults: dict[str, Any], bundle: str) -> tuple[list[E
     clashing = {fault.line for fault in clashes}
     entries = [entry for entry in entries if entry.line not in clashing]
     return entries, sorted([*faults, *clashes], key=lambda fault: fault.line)
+
+
+def _check_inside(path: Path, outputs: Outputs) -> None:
+    """Refuse results outside the folder of the job file, also where a link leads there."""
+    folder = os.path.realpath(path.parent)
+    for name in outputs.names:
+        if os.path.commonpath([folder, os.path.realpath(name)]) != folder:
+            raise ValueError(
+                f"{shown(name)} lies outside the folder of the job file; give another name, or add "
+                "--outputs-anywhere"
+            )
 
 
 def _key(values: dict[str, Any], bundle: str) -> str:
