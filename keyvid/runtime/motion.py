@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ def read_motion(motion: Any, beats: Any, num_frames: int, fps: int) -> np.ndarra
         name = shown(motion)
         values = _from_file(Path(motion), name)
     return _curve(_array(values, name), name, num_frames, fps)
+
+
+def files_told(values: Mapping[str, Any]) -> dict[str, str]:
+    """The files that motion and keyframes are told by, where they are, by the choices' names."""
+    told = (name for name in ("motion", "keyframes") if names_a_file(values.get(name)))
+    return {name: os.fspath(values[name]) for name in told}
 
 
 def keyframes_text(keyframes: Any) -> str:

@@ -18,7 +18,7 @@ from keyvid.runtime.journal import Journal
 from keyvid.runtime.media.outputs import check_clip_output, check_output
 from keyvid.runtime.media.sources import STANDARD_STREAM
 from keyvid.runtime.media.video import check_scale
-from keyvid.runtime.motion import names_a_file
+from keyvid.runtime.motion import files_told
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.plot import write_plot
@@ -44,12 +44,8 @@ def asked_for(values: Mapping[str, Any], folder: str = "") -> tuple[Request, Out
     """
     given = {name: value for name, value in values.items() if value is not None}
     given.setdefault("output", default_output(given["image"]))
-    for name in _FILES:
-        if name in given:
-            given[name] = os.path.join(folder, given[name])
-    for name in ("motion", "keyframes"):
-        if names_a_file(given.get(name)):
-            given[name] = os.path.join(folder, given[name])
+    files = {name: given[name] for name in _FILES if name in given} | files_told(given)
+    given |= {name: os.path.join(folder, file) for name, file in files.items()}
     written = {
         field.name: given.pop(field.name) for field in fields(Outputs) if field.name in given
     }

@@ -18,7 +18,7 @@ from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
-from keyvid.runtime.motion import PACKAGED, is_word, keyframes_text, names_a_file, read_motion
+from keyvid.runtime.motion import PACKAGED, files_told, is_word, keyframes_text, read_motion
 from keyvid.runtime.networks.budget import check_cfg_batch
 from keyvid.sampling import Sampling, resolve, settings_from
 from keyvid.vocabulary import ClipChoices, names_of_choices
@@ -45,8 +45,7 @@ class Request(ClipChoices):
         """Names of the files that are read, by field; what is no file has none."""
         sources = {"image": self.image, "audio": self.audio}
         names = {k: os.fspath(v) for k, v in sources.items() if isinstance(v, str | os.PathLike)}
-        told = {"motion": self.motion, "keyframes": self.keyframes}
-        return names | {k: os.fspath(v) for k, v in told.items() if names_a_file(v)}
+        return names | files_told(vars(self))
 
 
 @dataclass(frozen=True)

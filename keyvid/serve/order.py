@@ -9,7 +9,7 @@ from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.picture import picture_size
 from keyvid.runtime.media.sound import sound_duration
 from keyvid.runtime.media.video import check_scale
-from keyvid.runtime.motion import names_a_file
+from keyvid.runtime.motion import files_told
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import FULL, Prepared, Request, request_from
 from keyvid.serve.limits import Limits
@@ -72,9 +72,8 @@ def take_order(
     chosen = dict(values)
     scale = chosen.pop("scale", Outputs.scale)
     check_scale(scale)
-    for name in ("motion", "keyframes"):
-        if names_a_file(chosen.get(name)):
-            raise SettingsError(f"{name}: the server reads no files; want the values themselves")
+    for name in files_told(chosen):
+        raise SettingsError(f"{name}: the server reads no files; want the values themselves")
     request = request_from(image, audio, chosen)
     prompt = request.prompt or ""
     if len(prompt) > _LONGEST_PROMPT:

@@ -57,7 +57,7 @@ def made(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     ) -> tuple[np.ndarray, list[Segment]]:
         inputs = prepared.inputs
         requests.append(prepared)
-        reel.frames[:] = inputs.picture
+        reel.add(0, np.repeat(inputs.picture[np.newaxis], inputs.num_frames, axis=0))
         motion = np.linspace(0, 1, inputs.num_frames, dtype=np.float32)
         return motion, plan_segments(inputs.num_frames, motion, self.bundle.dimensions)
 

@@ -277,7 +277,7 @@ def test_playlist_opens_no_address(tmp_path: Path) -> None:
     assert not contacts
 
 
-@pytest.mark.parametrize("samples", [np.zeros(100, np.int16), np.zeros((2, 2, 2), np.float32)])
+@pytest.mark.parametrize("samples", [np.zeros(100, np.int64), np.zeros((2, 2, 2), np.float32)])
 def test_wrong_sample_arrays(samples: np.ndarray) -> None:
     with pytest.raises(MediaError, match="expected floats"):
         load_mono((samples, RATE), RATE, 2.0)
@@ -464,7 +464,7 @@ def test_the_bytes_of_a_file(tmp_path: Path) -> None:
     [
         (
             np.zeros(32_000, np.float32),
-            r"audio is a ndarray without its rate; give \(samples, rate",
+            r"audio is a ndarray without its rate; give",
         ),
         ([0.0] * 32_000, r"audio is a list without its rate"),
         ((np.zeros(32_000, np.int64), RATE), "audio samples are int64"),
@@ -472,6 +472,6 @@ def test_the_bytes_of_a_file(tmp_path: Path) -> None:
         (None, "the sound is a NoneType; give the name of a file"),
     ],
 )
-def test_arrays_that_do_not_say_enough(source: Any, message: str) -> None:
+def test_sources_without_a_rate_or_a_sound(source: Any, message: str) -> None:
     with pytest.raises(MediaError, match=message):
         load_sound(source, 2.0)
