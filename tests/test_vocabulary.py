@@ -13,7 +13,8 @@ from keyvid.sampling import Settings
 from keyvid.serve.order import FIELDS
 from keyvid.vocabulary import ClipChoices, Outputs, options
 
-NOT_OF_A_CLIP = {"jobs", "ray", "workers", "resume", "max_memory", "bundle", "engine", "threads"}
+OF_THE_JOB_FILE = {"jobs", "ray", "workers", "outputs_anywhere"}
+NOT_OF_A_CLIP = {*OF_THE_JOB_FILE, "resume", "max_memory", "bundle", "engine", "threads"}
 OF_EVERY_COMMAND = {"verbose", "version"}
 
 

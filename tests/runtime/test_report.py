@@ -28,6 +28,7 @@ def test_report(workplace: Path, clip: Clip) -> None:
     peak = 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
     assert 0.9 * peak < report.pop("peak_memory_bytes") <= peak, "it may have grown since"
     assert report.pop("motion") == [round(float(score), 5) for score in clip.motion]
+    assert report["bundle"].pop("licences") == pipeline.bundle.licences
     assert report["bundle"].pop("sources").keys() == pipeline.bundle.sources.keys()
     versions = report.pop("versions")
     assert versions["python"] == platform.python_version()
