@@ -19,13 +19,15 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "infer": Entry("keyvid.runtime.jobs.cli", "Animate a picture to a sound"),
-    "doctor": Entry("keyvid.engines.doctor", "Show which engines work here, and why others do not"),
+    "doctor": Entry("keyvid.engines.doctor", "Show which engines work here and why others do not"),
     "cache": Entry(
-        "keyvid.engines.tensorrt.cache_cli", "Show or remove the TensorRT engines built here"
+        "keyvid.engines.tensorrt.cache_cli", "Build, trust, list or remove TensorRT plans"
     ),
-    "score": Entry("keyvid.score.cli", "Score clips with known events (needs keyvid[score])"),
+    "score": Entry(
+        "keyvid.score.cli", "Score how well clips follow their sound (needs keyvid[score])"
+    ),
     "serve": Entry("keyvid.serve.cli", "Make clips over HTTP, with a page (needs keyvid[serve])"),
-    "export": Entry("keyvid.export.cli", "Export the stages to ONNX (needs keyvid[export])"),
+    "export": Entry("keyvid.export.cli", "Export a model to ONNX (needs keyvid[export])"),
 }
 
 
@@ -44,9 +46,9 @@ class _AsListed(click.Group):
 
 
 def _list() -> click.Group:
-    """Only shows what there is: a module is imported when its command runs."""
+    """The list of commands; a module is imported only when its command runs."""
     commands = {name: click.Command(name, help=entry.summary) for name, entry in COMMANDS.items()}
-    text = "Each command is also installed as keyvid-COMMAND, and explains itself with --help."
+    text = "Each command is also installed as keyvid-COMMAND; run it with --help for its options."
     group = _AsListed("keyvid", commands, help=text, context_settings=CONTEXT)
     return click.version_option(package_name="keyvid", message="%(prog)s %(version)s")(group)
 

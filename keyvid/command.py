@@ -54,7 +54,7 @@ def common_options(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=_set_level,
-        help="Log what is done, and where an error comes from",
+        help="Log each step, and print a traceback on errors",
     )
     version = click.version_option(package_name="keyvid", message="%(prog)s %(version)s")
     return verbose(version(command))

@@ -1,4 +1,4 @@
-"""An option: something about a clip that may be chosen, by whatever way it is asked for."""
+"""An option of a clip, however it is given: command line, job file or form."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ WANTED = {int: "a whole number", float: "a number", str: "a text or a number"}
 
 @dataclass(frozen=True)
 class Option:
-    """Something about a clip that may be chosen.
+    """An option of a clip.
 
     Attributes:
         name: such as "steps", "interpolator_steps" or "temporal".
         kind: int, float or str.
-        choices: the valid texts of a str, () where there is no list of them.
-        help: what it is.
-        default: what holds where it is not given, in words; "" where the bundle says it.
+        choices: the valid values of a str, () if any value may be given.
+        help: its help text.
+        default: description of its default; "" if the bundle decides.
         is_file: whether it names a file to write.
     """
 
@@ -29,11 +29,11 @@ class Option:
 
     @property
     def dashed(self) -> str:
-        """The name as the command line and forms have it."""
+        """The name as command line and forms write it."""
         return self.name.replace("_", "-")
 
     def value_of(self, text: str) -> Any:
-        """The value that a text stands for; whether it is one of `choices` is seen later.
+        """Parse a value; whether it is one of `choices` is checked later.
 
         Raises:
             ValueError: says what it should be.

@@ -1,4 +1,4 @@
-"""Remarks: what there is to say to the user about a picture, a sound or a clip that is no error."""
+"""Remarks: warnings to the user about a picture, a sound or a clip."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def remark(text: str) -> None:
-    """Log `text` as a warning, and give it to whoever collects the remarks of this work."""
+    """Log `text` as a warning, and add it to the list of an enclosing `collected`, if any."""
     log.warning("%s", text)
     remarks = _collected.get()
     if remarks is not None:
@@ -20,7 +20,7 @@ def remark(text: str) -> None:
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
-    """The remarks of the work in the `with` block, in this thread or task alone."""
+    """Collect the remarks made in the `with` block, in this thread or task only."""
     remarks: list[str] = []
     token = _collected.set(remarks)
     try:

@@ -1,7 +1,7 @@
-"""Sampling: how a clip is drawn from noise, what may be chosen of it, and what is allowed.
+"""Sampling: how a clip is denoised, with its settings and their valid ranges.
 
 The reference's presets, a bundle's manifest, `Settings`, the options of the command line and
-`NAME=VALUE` texts all follow the fields of `UNetSampling` and `Sampling`.
+`NAME=VALUE` texts all derive from the fields of `UNetSampling` and `Sampling`.
 """
 
 import math
@@ -22,44 +22,42 @@ UNETS = ("generator", "interpolator")
 NUM_TRAIN_STEPS = 1000
 DEFAULT_QUALITY: Quality = "balanced"  # the sampling that a bundle states
 
-_ALONE = "interpolator_"  # before the name of a setting: not of the generator
+_ALONE = "interpolator_"  # prefix of a setting that applies to the interpolator only
 
 
 def _setting(default: Any, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    """A field with the words of its option and its range, both ends included."""
+    """A field with the help text of its option and its range, both ends included."""
     return field(default=default, metadata={"help": text, "range": (low, high)})
 
 
 @dataclass(frozen=True)
 class UNetSampling:
-    """How one U-Net samples; the defaults are those of the released inference script.
+    """Sampling settings of one U-Net; the defaults are those of the released inference script.
 
     Attributes:
-        steps: network calls.
-        spacing: timesteps are near 1000 times (i / steps) ** spacing; 1 spreads them evenly, as the
-            released script does, more than 1 puts more of them near the clip.
+        steps: denoising steps.
+        spacing: timesteps are near 1000 times (i / steps) ** spacing; 1 spaces them evenly, as the
+            released script does, more than 1 puts more of them near the clip (timestep 0).
         solver: "ddim" or "dpm" (DPM-Solver++(2M)).
-        eta: noise of the "ddim" solver; "dpm" draws none.
-        guidance_image, guidance_text, guidance_audio: scales of guidance.
-        guidance_rescale: how far the spread is pulled back, 0 is off.
-        guidance_from, guidance_until: timesteps that are guided, both included, from noise (999)
-            towards the clip (0); in others all scales are 1, which takes one branch.
+        eta: amount of noise that the "ddim" solver adds per step; "dpm" adds none.
+        guidance_image, guidance_text, guidance_audio: guidance scales.
+        guidance_rescale: how far the standard deviation is rescaled after guidance, 0 is off.
+        guidance_from, guidance_until: range of guided timesteps, both included, from noise (999)
+            towards the clip (0); in all others every scale is 1, which takes one branch.
     """
 
     steps: int = _setting(90, "Denoising steps", 1, NUM_TRAIN_STEPS)
-    spacing: float = _setting(1.0, "Steps are even with 1, denser near the clip with more", 1, 4)
-    solver: Solver = _setting("ddim", " or ".join(get_args(Solver)))
-    eta: float = _setting(1.0, "Noise of the ddim solver, 0 to 1", 0, 1)
-    guidance_image: float = _setting(2.0, "Scale of the picture")
-    guidance_text: float = _setting(7.5, "Scale of the prompt")
-    guidance_audio: float = _setting(7.5, "Scale of the sound")
-    guidance_rescale: float = _setting(0.7, "Keeps contrast down, 0 to 1", 0, 1)
+    spacing: float = _setting(1.0, "1 spaces steps evenly; more puts them nearer the clip", 1, 4)
+    solver: Solver = _setting("ddim", "Solver: " + " or ".join(get_args(Solver)))
+    eta: float = _setting(1.0, "Noise that the ddim solver adds, 0 to 1", 0, 1)
+    guidance_image: float = _setting(2.0, "Guidance scale of the picture")
+    guidance_text: float = _setting(7.5, "Guidance scale of the prompt")
+    guidance_audio: float = _setting(7.5, "Guidance scale of the sound")
+    guidance_rescale: float = _setting(0.7, "Correct the contrast that guidance adds, 0 to 1", 0, 1)
     guidance_from: int = _setting(
-        NUM_TRAIN_STEPS - 1, "First timestep that is guided, 999 is noise", 0, NUM_TRAIN_STEPS - 1
+        NUM_TRAIN_STEPS - 1, "First guided timestep; 999 is noise", 0, NUM_TRAIN_STEPS - 1
     )
-    guidance_until: int = _setting(
-        0, "Last timestep that is guided, 0 is the clip", 0, NUM_TRAIN_STEPS - 1
-    )
+    guidance_until: int = _setting(0, "Last guided timestep; 0 is the clip", 0, NUM_TRAIN_STEPS - 1)
 
     def scales(self, timestep: int) -> tuple[float, float, float]:
         """Guidance scales of image, text and audio at a timestep."""
@@ -70,23 +68,23 @@ class UNetSampling:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How both U-Nets sample.
+    """Sampling settings of both U-Nets.
 
     Attributes:
-        temporal: temporal attention of the interpolator; "windows" is the paper's, the released
-            script has none.
+        temporal: temporal attention of the interpolator: "windows" as in the paper, or "full" as
+            in the released script.
     """
 
     generator: UNetSampling = UNetSampling()
     interpolator: UNetSampling = UNetSampling(guidance_audio=9.0)
-    temporal: Temporal = _setting("windows", "Attention over time: windows or full")
+    temporal: Temporal = _setting("windows", "Temporal attention: windows or full")
 
     def of(self, unet: str) -> UNetSampling:
-        """That of one of `UNETS`."""
+        """The settings of one of `UNETS`."""
         return {"generator": self.generator, "interpolator": self.interpolator}[unet]
 
     def without_prompt(self) -> "Sampling":
-        """The same where there is no prompt: the branch with text is the branch without."""
+        """The settings for an empty prompt, where the branches with and without text are equal."""
         generator, interpolator = (
             replace(unet, guidance_text=unet.guidance_image)
             for unet in (self.generator, self.interpolator)
@@ -96,7 +94,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """What to change of a `UNetSampling`; None leaves it."""
+    """Changes to a `UNetSampling`; None keeps a value."""
 
     steps: int | None = None
     spacing: float | None = None
@@ -112,10 +110,10 @@ class UNetSettings:
 
 @dataclass(frozen=True)
 class Changes(UNetSettings):
-    """What to change of a `Sampling`, in both U-Nets; None leaves it.
+    """Changes to a `Sampling`, in both U-Nets; None keeps a value.
 
     Attributes:
-        interpolator: what to change in the interpolator alone.
+        interpolator: changes to the interpolator only.
         temporal: temporal attention of the interpolator.
     """
 
@@ -123,16 +121,16 @@ class Changes(UNetSettings):
     temporal: Temporal | None = None
 
 
-Qualities = Mapping[Quality, Changes]  # of a bundle: what each changes of its sampling
+Qualities = Mapping[Quality, Changes]  # what each quality of a bundle changes in its sampling
 
 
 @dataclass(frozen=True)
 class Settings(Changes):
-    """What to change of a bundle's sampling; None leaves it.
+    """Changes to a bundle's sampling; None keeps a value.
 
     Attributes:
-        quality: what the other changes begin from, `DEFAULT_QUALITY` or another of the bundle's.
-        cfg_batch: most guidance branches per network call, None for what the memory allows.
+        quality: the preset that the other changes are applied to; None for `DEFAULT_QUALITY`.
+        cfg_batch: most guidance branches per network call; None for as many as memory allows.
     """
 
     quality: Quality | None = None
@@ -140,11 +138,11 @@ class Settings(Changes):
 
 
 def options() -> Iterator[Option]:
-    """All that can be set."""
-    yield Option("quality", str, get_args(Quality), "What the other settings begin from")
+    """All sampling options."""
+    yield Option("quality", str, get_args(Quality), "Quality preset; the options below change it")
     for prefix, kind, where in (
         ("", UNetSampling, " (both U-Nets)"),
-        (_ALONE, UNetSampling, " (interpolator alone)"),
+        (_ALONE, UNetSampling, " (interpolator only)"),
         ("", Sampling, ""),
     ):
         types = get_type_hints(kind)
@@ -154,21 +152,21 @@ def options() -> Iterator[Option]:
                 value_type = str if choices else types[setting.name]
                 text = setting.metadata["help"] + where
                 yield Option(prefix + setting.name, value_type, choices, text)
-    yield Option("cfg_batch", int, (), "Guidance branches per call", "what the memory allows")
+    yield Option("cfg_batch", int, (), "Guidance branches per call", "as many as memory allows")
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """`Settings` of values by the names of `options`; None or a missing one leaves it."""
+    """`Settings` from values by option name; None or a missing name keeps the bundle's value."""
     alone = {k.removeprefix(_ALONE): v for k, v in values.items() if k.startswith(_ALONE)}
     others = {k: v for k, v in values.items() if not k.startswith(_ALONE)}
     return Settings(**others, interpolator=UNetSettings(**alone))
 
 
 def parse_settings(assignments: tuple[str, ...] | list[str]) -> Settings:
-    """`Settings` from texts like "steps=25".
+    """`Settings` from strings such as "steps=25".
 
     Raises:
-        SettingsError: says which names there are, or what the value should be.
+        SettingsError: lists the valid names, or says what the value should be.
     """
     valid = {option.name: option for option in options()}
     values: dict[str, Any] = {}
@@ -190,7 +188,7 @@ def resolve(settings: Settings, sampling: Sampling, qualities: Qualities | None 
     """`sampling` with the changes of `settings`, checked.
 
     Args:
-        qualities: what else than `sampling` the changes can begin from.
+        qualities: the other quality presets of the bundle.
     Raises:
         SettingsError: names the setting, its value and the valid ones.
     """

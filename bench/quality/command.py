@@ -45,17 +45,17 @@ def _making(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--clips", default=60, show_default=True, type=click.IntRange(1)),
             click.option("--split", type=click.Choice(list(SPLITS)), default="test",
                          show_default=True,
-                         help="Whose clips: settings are chosen on validation clips."),
+                         help="Split of the clips; settings are chosen on validation."),
             click.option("--bundle", default="tiny", show_default=True, help="Name or folder."),
             click.option("--engine", default="auto", show_default=True,
-                         help="As keyvid-doctor lists them."),
-            click.option("--seed", default=0, show_default=True, help="Of the sampling noise."),
+                         help="Engine: auto or a name that keyvid-doctor lists."),
+            click.option("--seed", default=0, show_default=True, help="Seed of the noise."),
             click.option("--keyframes", default="auto", show_default=True,
                          help="auto, uniform or 0,3,..."),
             click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
                          help="A sampling setting, such as steps=25; may be repeated."),
             click.option("--jobs", default=1, show_default=True, type=click.IntRange(1),
-                         help="Processes; more than one take one thread each."),
+                         help="Processes; with more than one, each has one thread."),
         )
     ):  # fmt: skip
         command = option(command)
@@ -65,9 +65,9 @@ def _making(command: Callable[..., None]) -> Callable[..., None]:
 @_quality.command("score")
 @_making
 @click.option("--without", type=click.Choice(list(ABLATIONS)),
-              help="Keep this from the networks.")  # fmt: skip
+              help="Withhold this input from the networks.")  # fmt: skip
 @click.option("--controls", default=0, show_default=True, type=click.IntRange(0),
-              help="Also make so many clips with silence, swapped and shifted sound.")  # fmt: skip
+              help="Also make this many clips with silent, swapped or shifted sound.")  # fmt: skip
 @click.option("--out", default="quality-results", show_default=True, type=_PATH)
 def _score(clips: int, split: str, jobs: int, controls: int, out: Path, **recipe: Any) -> None:
     """Make held-out clips and score them.
@@ -84,7 +84,7 @@ def _score(clips: int, split: str, jobs: int, controls: int, out: Path, **recipe
 @_quality.command("compare")
 @_making
 @click.option("--variant", "chosen", multiple=True, metavar="NAME",
-              help=f"Of --variants; default: all. Known: {', '.join(VARIANTS)}.")  # fmt: skip
+              help=f"Repeatable; default: all. Known: {', '.join(VARIANTS)}.")  # fmt: skip
 @click.option("--variants", "file", type=_PATH,
               help='JSON file of others: {"NAME": {"settings": {"steps": 8}}, ...}.')  # fmt: skip
 @click.option("--out", default="quality-comparison", show_default=True, type=_PATH)
@@ -125,22 +125,27 @@ def _run(recipe: Recipe, plan: Plan, jobs: int, out: Path) -> Run:
     try:
         return run_recipe(recipe, plan, jobs, out)
     except KeyboardInterrupt as stop:
-        stop.add_note(f"{out} keeps the finished clips; the same command goes on")
+        stop.add_note(f"{out} keeps the finished clips; run the same command again to continue")
         raise
 
 
 @_quality.command("ears")
 @click.option("--sounds", default=60, show_default=True, type=click.IntRange(6),
-              help="Of 2 s at each level of noise; a sixth as many of 20 s.")  # fmt: skip
+              help="Clips of 2 s per noise level; a sixth as many of 20 s.")  # fmt: skip
 @click.option("--clips", default=0, show_default=True, type=click.IntRange(0),
-              help="Also make so many of the example pictures, clean and at 10 dB.")  # fmt: skip
+              help="Also make this many clips of the examples, clean and at 10 dB.")  # fmt: skip
 @click.option("--bundle", default="tiny", show_default=True, help="Name or folder.")
-@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="Engine: auto or a name that keyvid-doctor lists.",
+)
 def _ears(sounds: int, clips: int, bundle: str, engine: str) -> None:
     """Does the localizer hear recorded sounds? F1 of its curve's peaks, and of keyframes.
 
-    The sounds are composed of recordings that it was not trained on. With librosa installed, its
-    onset detector stands beside it.
+    The sounds are composed of recordings that it was not trained on. If librosa is installed, its
+    onset detector is scored for comparison.
     """
     # Recordings are read and drawn sounds made: none of the other commands' processes need it.
     from bench.quality.compose import name_level
@@ -159,9 +164,9 @@ def _ears(sounds: int, clips: int, bundle: str, engine: str) -> None:
 @click.option("--preset", default="keyvid-512", show_default=True,
               type=click.Choice(list(PRESETS)))  # fmt: skip
 def _cost(preset: str) -> None:
-    """What each quality of a model preset takes: steps x branches of both U-Nets, and FLOP.
+    """Cost of each quality of a model preset: steps x branches of both U-Nets, and FLOP.
 
-    Counted in the networks without weights; nothing is run.
+    Counted on networks without weights; nothing is run.
     """
     click.echo(format_costs(PRESETS[preset]), nl=False)
 
@@ -170,12 +175,12 @@ def _cost(preset: str) -> None:
 @click.argument("folder", type=_PATH)
 @click.argument("output", type=_PATH)
 @click.option("--seed", "seeds", multiple=True, type=int,
-              help="Of a clip; may be repeated. Default: one of each kind.")  # fmt: skip
+              help="Seed of a clip (repeatable); default: one of each kind.")  # fmt: skip
 @click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True)
 def _sheet(folder: Path, output: Path, seeds: tuple[int, ...], split: str) -> None:
-    """Show clips of FOLDER, an --out folder of score, in the JPEG file OUTPUT.
+    """Draw a contact sheet of the clips in FOLDER (--out of score) as the JPEG file OUTPUT.
 
-    Every third frame, the true clip above, the generated one below.
+    Every third frame: the true clip above, the generated one below.
     """
     check_output(output, ".jpg")
     write_sheet(output, folder, seeds or default_seeds(split))
@@ -183,11 +188,13 @@ def _sheet(folder: Path, output: Path, seeds: tuple[int, ...], split: str) -> No
 
 @_quality.command("closeness")
 @click.option("--bundle", required=True, help="Model to judge: a name or a folder.")
-@click.option("--against", default="tiny", show_default=True, help="Model that is taken as right.")
-@click.option("--engine", default="onnxruntime", show_default=True, help="Of the first.")
-@click.option("--against-engine", default="onnxruntime", show_default=True, help="Of the second.")
+@click.option("--against", default="tiny", show_default=True, help="Model to compare against.")
+@click.option("--engine", default="onnxruntime", show_default=True, help="Engine of --bundle.")
+@click.option(
+    "--against-engine", default="onnxruntime", show_default=True, help="Engine of --against."
+)
 @click.option("--rounded", is_flag=True, help="Compare the reference with itself, rounded to fp16.")
-@click.option("--seed", default=0, show_default=True, help="Of the sampling noise.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the noise.")
 @click.argument("names", nargs=-1, metavar="[EXAMPLE]...")
 def _closeness(
     bundle: str,

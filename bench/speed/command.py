@@ -1,4 +1,4 @@
-"""The networks at full size: as released, autocast, compiled, and by each engine.
+"""Time the networks at full size: as released, autocast, compiled, and on each engine.
 
 On an NVIDIA GPU:
 
@@ -6,10 +6,10 @@ On an NVIDIA GPU:
 keyvid-export --preset keyvid-512 --random-weights 0 --precision fp16 --no-verify --for cuda \
     --out full && python -m bench.speed --bundle full
 
-"cuda" takes the graphs that are made for it, "cuda:plain" those for all engines. TensorRT builds
-its engines first; `--engine tensorrt` of keyvid-export does so beforehand.
+"cuda" runs the graphs made for it, "cuda:plain" those for all engines. TensorRT builds its plans
+first; `keyvid-export --engine tensorrt` builds them beforehand.
 
-On a CPU, a call of the generator with one branch (PyTorch and OpenVINO take 17 GB together):
+On a CPU, one generator call with one branch (PyTorch and OpenVINO take 17 GB together):
 
 \b
 keyvid-export --preset keyvid-512 --random-weights 0 --stage generator --out full
@@ -54,22 +54,26 @@ def main(args: Sequence[str] | None = None) -> int:
     help=__doc__,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--preset", default="keyvid-512", show_default=True, help="Size of the model")
-@click.option("--bundle", help="For the engines: of that preset; else they are left out")
+@click.option("--preset", default="keyvid-512", show_default=True, help="Model preset")
+@click.option(
+    "--bundle", help="Bundle of that preset for the engines; without it they are left out"
+)
 @click.option("--device", default="cuda", show_default=True, type=click.Choice(list(_ENGINES)))
 @click.option("--variant", "modes", multiple=True, type=click.Choice(MODES), help="Default: all")
 @click.option("--engine", "engines", multiple=True, help="Default: those for the device")
 @click.option("--case", "chosen", multiple=True, type=click.Choice(CASES), help="Default: all")
 @click.option("--batch", "batches", multiple=True, default=[1, 4], show_default=True, type=int)
 @click.option("--steps", multiple=True, default=[90, 15], show_default=True, type=int)
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of each call")
+@click.option(
+    "--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds per call"
+)
 @click.option(
     "--json",
     "output",
     type=click.Path(path_type=Path),
-    help="File to write as well [default: one in bench/results/ for the preset and the device]",
+    help="JSON file to write [default: one in bench/results/ for the preset and the device]",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG to write as well")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also write a plot to this PNG file")
 def _speed(
     preset: str,
     bundle: str | None,

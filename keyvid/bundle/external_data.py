@@ -106,7 +106,7 @@ def without_links(path: Path) -> Iterator[Path]:
                 reason = error.strerror
         else:
             raise BundleError(
-                f"{path.parent}: its files are links, and cannot be had beside each other "
+                f"{path.parent}: its files are links, and cannot be linked into one folder "
                 f"({reason}); copy the bundle with cp -rL"
             )
         yield folder / path.name

@@ -37,17 +37,21 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table")
-@click.option("--verify", is_flag=True, help="Run each graph of a bundle, compare, time it")
-@click.option("--bundle", default="tiny", show_default=True, help="To verify: a name or a folder")
-@click.option("--engine", default="auto", show_default=True, help="To verify: as listed")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table")
+@click.option("--verify", is_flag=True, help="Run, compare and time each graph of a bundle")
+@click.option(
+    "--bundle", default="tiny", show_default=True, help="To verify: a packaged name or a folder"
+)
+@click.option(
+    "--engine", default="auto", show_default=True, help="To verify with: auto or a listed name"
+)
 @common_options
 def _doctor(as_json: bool, verify: bool, bundle: str, engine: str) -> None:
     """List engines, versions, devices and packaged bundles; exit 2 if no engine can be used.
 
-    With --verify, run an engine on the graphs of a bundle instead, compare it with what the
-    reference gave when the bundle was exported, and keep error, time and memory in
-    ~/.cache/keyvid/engines; exit 2 if it is too far off.
+    With --verify, run the graphs of a bundle on an engine instead, compare the results with the
+    reference outputs stored at export, and save error, time and memory in
+    ~/.cache/keyvid/engines; exit 2 if the error is too large.
     """
     if verify:
         loaded = Bundle.load(bundle)
@@ -72,7 +76,7 @@ def _verify(bundle: Bundle, choice: EngineChoice, as_json: bool) -> None:
     click.echo(f"written to {path}", err=True)
     if failed := [report.graph for report in reports if not report.passed]:
         raise EngineError(
-            f"{', '.join(failed)}: further from the reference than {choice.name} should be; "
+            f"{', '.join(failed)}: error against the reference exceeds {choice.name}'s limit; "
             "take another engine or a float32 bundle"
         )
 

@@ -1,4 +1,4 @@
-"""An engine: one graph of a bundle made callable by a backend, and the choice of the backend."""
+"""Engines: running one graph of a bundle on a backend, and choosing the backend."""
 
 import importlib
 import logging
@@ -24,13 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
-    """What a backend makes of a graph; its inputs are checked already."""
+    """A graph loaded by a backend; its inputs have been checked."""
 
     def tensors(self) -> dict[str, TensorSpec]:
         """Inputs and outputs by name, as the graph has them."""
 
     def set_input(self, name: str, value: np.ndarray) -> None:
-        """Use `value`, C-contiguous and kept alive by the caller, in all runs until set again."""
+        """Use `value` in all runs until it is set again.
+
+        It is C-contiguous, and the caller keeps it alive.
+        """
 
     def run(self) -> dict[str, np.ndarray]:
         """Outputs by name, float32, owned by the caller."""
@@ -40,13 +43,13 @@ class Runner(Protocol):
 
 
 class Engine:
-    """A stage made callable: `engine(**inputs)` gives its outputs by name.
+    """A callable stage: `engine(**inputs)` returns its outputs by name.
 
     Attributes:
-        name: of the engine that it is of, as in `ENGINES`.
+        name: name of the engine, as in `ENGINES`.
 
     Args:
-        memory: bytes that a call takes at most, None if that is not known.
+        memory: most bytes that a call takes, None if unknown.
     """
 
     def __init__(
@@ -59,17 +62,17 @@ class Engine:
         self._bound: dict[str, np.ndarray] = {}
 
     def bind(self, **inputs: np.ndarray) -> None:
-        """Set inputs that stay the same in all later calls; they are copied once, here."""
+        """Set inputs that stay the same in all later calls; each is copied once."""
         for name, value in inputs.items():
             self._bound[name] = np.array(self._checked(name, value))
             self._runner.set_input(name, self._bound[name])
 
     def unbind(self) -> None:
-        """Forget what was bound: as the engine was when it was opened."""
+        """Forget all bound inputs."""
         self._bound.clear()
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name, float32, for `inputs` and those that were bound.
+        """Outputs by name, float32, for `inputs` and the bound ones.
 
         Raises:
             EngineError: an input is missing, unknown, bound already or of another dtype or shape;
@@ -77,7 +80,9 @@ class Engine:
         """
         given = {name: self._checked(name, value) for name, value in inputs.items()}
         if twice := given.keys() & self._bound.keys():
-            raise EngineError(f"{self._graph.file}: input {min(twice)!r} is bound; bind it anew")
+            raise EngineError(
+                f"{self._graph.file}: input {min(twice)!r} is bound; bind it again instead"
+            )
         if missing := self._graph.inputs.keys() - given.keys() - self._bound.keys():
             raise EngineError(
                 f"{self._graph.file}: input {min(missing)!r} is missing; "

@@ -34,11 +34,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 _RELEASED = {
     "generator": "Released checkpoint of the keyframe generator and the encoders",
-    "interpolator": "Released checkpoint of the motion interpolator, or its name on the Hub",
+    "interpolator": "Released checkpoint of the motion interpolator, or its file name on the Hub",
     "imagebind": "ImageBind's checkpoint [default: the generator's copy]",
     "localizer": "Released checkpoint of the localizer",
-    "tokenizer": "tokenizer.json of CLIP",
-    "avsync": "Released folder of the judge, with audio_encoder, video_encoder and head",
+    "tokenizer": "CLIP's tokenizer.json",
+    "avsync": "Released folder of the RelSync judge, with audio_encoder, video_encoder and head",
 }
 
 
@@ -50,23 +50,26 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--stage", "stages", multiple=True, help="Stage to export, repeatable [default: all]")
-@click.option("--preset", default="tiny", show_default=True, help="Size of the model")
-@click.option("--weights", help="Folder with safetensors, or a bundle [default: the packaged one]")
+@click.option("--preset", default="tiny", show_default=True, help="Model preset")
+@click.option(
+    "--weights", help="Folder of safetensors files, or a bundle [default: the packaged one]"
+)
 @_released_options
-@click.option("--from-hub", is_flag=True, help="Download released files that are not given")
+@click.option("--from-hub", is_flag=True, help="Download the released files that are not given")
 @click.option(
-    "--revision", help="Commit, branch or tag of KeyVID's repository on the Hub [default: a commit]"
+    "--revision",
+    help="Commit, branch or tag of KeyVID's repository on the Hub [default: a pinned commit]",
 )
 @click.option(
-    "--drop-downloads", is_flag=True, help="Remove each download when its stages are exported"
+    "--drop-downloads", is_flag=True, help="Remove each download once its stages are exported"
 )
-@click.option("--random-weights", type=int, metavar="SEED", help="Random weights instead")
+@click.option("--random-weights", type=int, metavar="SEED", help="Use random weights instead")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="What the graphs compute in; inputs and outputs are float32",
+    help="Precision of the graphs; inputs and outputs stay float32",
 )
 @click.option(
     "--out",
@@ -74,17 +77,21 @@ def _released_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Folder of the bundle to write [default: ./PRESET-bundle]",
 )
 @click.option(
-    "--verify/--no-verify", default=True, show_default=True, help="Compare with the reference"
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Compare each graph with the reference",
 )
 @click.option(
     "--for",
     "families",
     multiple=True,
     type=click.Choice(["cuda"]),
-    help="Graphs for a family of engines besides those for all",
+    help="Also write graphs made for this kind of engine",
 )
 @click.option(
-    "--engine", help="Build its plans as well: tensorrt-rtx, tensorrt or tensorrt-streaming"
+    "--engine",
+    help="Also build the plans of this engine: tensorrt-rtx, tensorrt or tensorrt-streaming",
 )
 @plan_options
 @common_options
@@ -108,8 +115,8 @@ def _export(
 ) -> None:
     """Export stages to ONNX and verify each graph against the reference.
 
-    A bundle that is already at --out keeps the stages that are not exported; after a failure it is
-    as it was. For the plans of a bundle that is there, see keyvid-cache build.
+    An existing bundle at --out keeps the stages that are not exported, and stays unchanged if the
+    export fails. To build the plans of an existing bundle, use keyvid-cache build.
     """
     from keyvid.engines.tensorrt.plans import PlanOptions, build_plans, format_plans
 

@@ -179,13 +179,13 @@ def _explained(repository: str, revision: str, where: str) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled:
         raise BundleError(
-            f"{where}: HF_HUB_OFFLINE forbids to ask the Hub; unset it, or give files that are "
-            "here with --generator FILE and so on"
+            f"{where}: HF_HUB_OFFLINE is set, so the Hub cannot be asked; unset it, or give "
+            "local files with --generator FILE and so on"
         ) from None
     except GatedRepoError as error:
         raise BundleError(
-            f"{where}: access has to be granted; accept the terms at {page} and set HF_TOKEN to a "
-            "token of yours"
+            f"{where}: access is restricted; accept the terms at {page} and set HF_TOKEN to your "
+            "token"
         ) from error
     except RepositoryNotFoundError as error:
         raise BundleError(
@@ -200,8 +200,8 @@ def _explained(repository: str, revision: str, where: str) -> Iterator[None]:
     except Exception as error:  # which ones depends on the HTTP client of the Hub's library
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
-            f"{where}: cannot be had from the Hub: {reason}; see to the network or the disk and "
-            "run the same command again, it goes on where it stopped; or fetch the files from "
+            f"{where}: cannot be downloaded from the Hub: {reason}; check network and disk and "
+            "run the same command again to resume; or fetch the files from "
             f"{page} by other means and give them with --generator FILE and so on"
         ) from error
 

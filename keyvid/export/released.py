@@ -90,8 +90,8 @@ def find_file(files: Sequence[HubFile], name: str) -> HubFile | None:
     if found[0].bytes != size or not found[0].checksum.startswith(sha256):
         raise SettingsError(
             f"{found[0].repository}/{found[0].path}: {found[0].bytes} bytes, sha256 "
-            f"{found[0].checksum[:12]}..., known are {size} bytes, {sha256}...; it is another "
-            "file than was published, choose another --revision"
+            f"{found[0].checksum[:12]}..., expected {size} bytes, {sha256}...; it is not "
+            "the published file, choose another --revision"
         )
     return found[0]
 

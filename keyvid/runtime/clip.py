@@ -1,4 +1,4 @@
-"""A clip: what a pipeline gives."""
+"""A clip: the result of a pipeline."""
 
 from dataclasses import dataclass, field
 from os import PathLike
@@ -13,19 +13,19 @@ from keyvid.sampling import Sampling
 
 @dataclass(frozen=True)
 class Clip:
-    """A video with its sound, and how it came about.
+    """A video with its sound, and how it was made.
 
     Attributes:
         frames: (F, H, W, 3) uint8 RGB.
         fps: frames per second.
-        sound: what was given, as long as the frames, at its own rate and with its own channels.
+        sound: the given sound, cut to the length of the frames, at its own rate and channels.
         keyframes: (K,) int64 frames that were generated first.
-        motion: (F,) float32 motion that the sound calls for, as the localizer scores it.
+        motion: (F,) float32 motion score per frame, from the localizer or the caller.
         timings: seconds per stage, loading included.
-        batches: most guidance branches per network call, by U-Net.
-        bundle, engine, prompt, seed, settings: what it was made with.
-        calls: how often each graph has run, by its file.
-        remarks: what there was to say about picture, sound and memory.
+        batches: guidance branches per network call, by U-Net.
+        bundle, engine, prompt, seed, settings: what the clip was made with.
+        calls: number of runs of each graph, by file name.
+        remarks: warnings about picture, sound and memory.
     """
 
     frames: np.ndarray
@@ -51,6 +51,6 @@ class Clip:
         enlargement: Enlargement = "lanczos",
         kind: str = ".mp4",
     ) -> None:
-        """Write the clip as the kind of file that its name asks for, see `write_video`."""
+        """Write the clip in the format that the suffix of `path` names, see `write_video`."""
         made = (self.frames, self.fps, self.sound)
         write_video(path, *made, scale=scale, enlargement=enlargement, kind=kind)

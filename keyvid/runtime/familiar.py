@@ -14,7 +14,7 @@ def say_what_is_foreign(
 ) -> None:
     """Remark on a prompt or a picture that the bundle's model does not know, if it knows little.
 
-    A picture is foreign where the autoencoder cannot keep it: what it was trained on it can.
+    A picture is foreign if the autoencoder cannot reconstruct it well, as it can its training data.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -25,7 +25,7 @@ def say_what_is_foreign(
         return
     known = ", ".join(familiar.prompts)
     if prompt and not set(prompt.lower().split()) & set(familiar.prompts):
-        remark(f"prompt {prompt[:40]!r}: the model {stages.bundle.name} knows {known} alone")
+        remark(f"prompt {prompt[:40]!r}: the model {stages.bundle.name} only knows {known}")
     if _kept_db(stages, picture, latent) < familiar.picture_psnr_db:
         remark(
             f"the picture is unlike those that the model {stages.bundle.name} was trained on "

@@ -38,13 +38,13 @@ from keyvid.runtime.turns import Turns
 
 
 class Pipeline:
-    """Makes clips with the networks of one bundle, which stay open as far as the memory allows.
+    """Makes clips with the networks of one bundle, and keeps them open as far as memory allows.
 
-    Threads may share it: one clip is made at a time, the others wait in the order in which they
-    came. `close` frees the networks, as does the end of a `with` block.
+    Threads may share a pipeline: it makes one clip at a time, in the order of the calls. `close`,
+    or the end of a `with` block, frees the networks.
 
     Attributes:
-        diffusion: what makes latents; a subclass can be put in its place.
+        diffusion: the class that makes latents; a subclass can replace it.
     """
 
     def __init__(
@@ -71,12 +71,13 @@ class Pipeline:
         threads: int | None = None,
         max_memory: int | None = None,
     ) -> "Pipeline":
-        """A pipeline on the bundle at a path, or the packaged one of that name.
+        """Load a bundle, given by its path or the name of a packaged one.
 
         Args:
-            engine: "auto" for the fastest that works here, or a name that `keyvid-doctor` lists.
+            engine: "auto" for the fastest engine that works here, or a name that `keyvid-doctor`
+                lists.
             threads: CPU threads per stage, None for the engine's own choice.
-            max_memory: bytes that the process may take on a CPU, None for what is free.
+            max_memory: bytes that the process may take on a CPU, None for all that are free.
         """
         loaded = Bundle.load(bundle)
         check_complete(loaded)
@@ -99,22 +100,22 @@ class Pipeline:
         return self.make(self.prepare(Request(image, audio, **options)), progress)
 
     def prepare(self, request: Request) -> Prepared:
-        """All of `request` that no network is needed for, checked and loaded.
+        """Check `request` and load its inputs; this runs no network.
 
         Raises:
-            MediaError, SettingsError: what is wrong with it.
+            MediaError, SettingsError: the request is not valid.
         """
         return prepare(request, self.bundle)
 
     def make(
         self, prepared: Prepared, progress: Progress | None = None, journal: Journal | None = None
     ) -> Clip:
-        """The clip of a request that `prepare` has let pass.
+        """Make the clip of a prepared request.
 
         Args:
             progress: see `keyvid.runtime.networks.stages.Progress`.
-            journal: keeps frames and steps, so that an interrupted clip can be gone on with; else
-                they are in memory.
+            journal: keeps frames and steps on disk, so that an interrupted clip can be continued;
+                None keeps them in memory.
         """
         size, inputs = self.bundle.dimensions, prepared.inputs
         with self._turns, collected() as remarks:
@@ -150,7 +151,7 @@ class Pipeline:
     def _animate(
         self, stages: StageRunner, prepared: Prepared, reel: Reel
     ) -> tuple[np.ndarray, list[Segment]]:
-        """Put the frames on `reel`; gives the motion score of each, and the segments."""
+        """Put the frames on `reel`; returns the motion score of each frame, and the segments."""
         size, inputs = self.bundle.dimensions, prepared.inputs
         rng = seeded(prepared.seed)
         num_frames = num_segment_frames(inputs.num_frames, size)
@@ -173,7 +174,7 @@ class Pipeline:
         return motion[: inputs.num_frames], segments
 
     def close(self) -> None:
-        """Free the networks; they are opened again when they are needed."""
+        """Free the networks; the next clip opens them again."""
         with self._turns:
             self._opened.close()
             self._localizer.close()

@@ -1,4 +1,4 @@
-"""What a caller asks for, and the same checked, loaded and resolved: what a clip is made of."""
+"""The request for a clip, and its prepared form: checked, loaded and resolved."""
 
 import math
 import os
@@ -30,11 +30,11 @@ MAX_SECONDS = 3600.0  # of a clip
 
 @dataclass(frozen=True)
 class Request(ClipChoices):
-    """What a caller asks for; see `ClipChoices` for the rest of it.
+    """A request for a clip; `ClipChoices` has the other fields.
 
     Attributes:
         image: picture file, PIL image or (H, W, 3) uint8, see `load_image`.
-        audio: sound file, or samples and their rate, see `load_sound`.
+        audio: sound file, or a pair of samples and rate, see `load_sound`.
     """
 
     image: ImageSource
@@ -42,7 +42,7 @@ class Request(ClipChoices):
 
     @property
     def files(self) -> dict[str, str]:
-        """Names of the files that are read, by field; what is no file has none."""
+        """Names of the files to read, by field; fields that hold no file name are left out."""
         sources = {"image": self.image, "audio": self.audio}
         names = {k: os.fspath(v) for k, v in sources.items() if isinstance(v, str | os.PathLike)}
         return names | files_told(vars(self))
@@ -55,7 +55,7 @@ class Inputs:
     Attributes:
         picture: (H, W, 3) uint8 of the bundle's size.
         sound: as long as the frames.
-        mono: (n,) float32, the same as the networks hear it.
+        mono: (n,) float32, the same sound at the networks' sample rate.
         num_frames: of the clip.
     """
 
@@ -67,18 +67,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that a clip can be made of: nothing is left to check, no file is needed any more.
+    """A request that is checked and loaded; its files are no longer needed.
 
     Attributes:
-        sampling: how both U-Nets sample, as it is reported.
-        guided: how they are run: without a prompt the branch with text is the one without.
-        branches: most guidance branches that a step of each U-Net runs.
-        cfg_batch: most of them per network call, None for what the memory allows.
-        motion: (num_frames,) float32 of each frame as it is told, None to have it heard.
-        packaged_localizer: whether the packaged model's localizer hears it, not the bundle's.
-        keyframes: (K,) int64 of each segment, None to choose them by the motion.
-        asked: what was asked for, by the names of the request's fields, as JSON values.
-        remarks: what there is to say about picture and sound.
+        sampling: sampling settings of both U-Nets, as reported.
+        guided: sampling settings as run; without a prompt the text branch is dropped.
+        branches: most guidance branches in a step, by U-Net.
+        cfg_batch: most branches per network call, None for as many as memory allows.
+        motion: (num_frames,) float32 motion given by the caller, None to predict it from the sound.
+        packaged_localizer: whether the packaged model's localizer predicts it, not the bundle's.
+        keyframes: (K,) int64 of each segment, None to choose them from the motion.
+        asked: the request as JSON values, by field name.
+        remarks: warnings about picture and sound.
     """
 
     inputs: Inputs
@@ -96,7 +96,7 @@ class Prepared:
 
 
 def request_from(image: ImageSource, audio: AudioSource, values: Mapping[str, Any]) -> Request:
-    """The request of values by the names of `keyvid.vocabulary`; None or a missing one leaves it.
+    """A request from values by option name; None or a missing value is the default.
 
     Args:
         values: of choices and sampling settings.
@@ -107,10 +107,10 @@ def request_from(image: ImageSource, audio: AudioSource, values: Mapping[str, An
 
 
 def prepare(request: Request, bundle: Bundle) -> Prepared:
-    """Check and load all that `request` says, for the networks of `bundle`.
+    """Check and load `request` for the networks of `bundle`.
 
     Raises:
-        MediaError, SettingsError: what is wrong with the request.
+        MediaError, SettingsError: the request is not valid.
     """
     size, settings = bundle.dimensions, request.settings
     sampling = resolve(settings, bundle.sampling, bundle.qualities)
@@ -150,7 +150,7 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
     """Picture and sound of `request`, for a bundle of these dimensions.
 
     Raises:
-        MediaError, SettingsError: what is wrong with them.
+        MediaError, SettingsError: they are not valid.
     """
     start = parse_time(request.start)
     picture = load_image(
@@ -172,7 +172,7 @@ def _checked_prompt(prompt: object) -> str:
     """The prompt, "" for None.
 
     Raises:
-        SettingsError: it is no text, or one of bytes that are none.
+        SettingsError: it is not a str, or not valid Unicode.
     """
     if prompt is None:
         return ""
@@ -201,13 +201,13 @@ def _num_frames(length: float | str | None, size: Dimensions) -> int:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    """The names of the files and every choice but the sampling."""
+    """The file names and all options except the sampling."""
     values = {name: _as_json(getattr(request, name)) for name in names_of_choices()}
     return values | request.files
 
 
 def _as_json(value: Any) -> Any:
-    """A choice of the Python interface as JSON has it."""
+    """The JSON value of an option."""
     if isinstance(value, str | int | float | None):
         return value
     return os.fspath(value) if isinstance(value, os.PathLike) else np.asarray(value).tolist()

@@ -33,41 +33,46 @@ def main(args: Sequence[str] | None = None) -> int:
 
 @click.command(context_settings=CONTEXT)
 @click.argument("folder", type=_PATH)
-@click.option("--json", "json_file", type=_PATH, help="Scores and what was seen, to write as well")
-@click.option("--plot", type=_PATH, help="PNG to write as well: motion, events and strikes")
+@click.option(
+    "--json",
+    "json_file",
+    type=_PATH,
+    help="Also write scores and detected strikes to this JSON file",
+)
+@click.option("--plot", type=_PATH, help="Also plot motion, events and strikes to this PNG file")
 @click.option(
     "--av-align",
     "with_av_align",
     is_flag=True,
-    help="Also AV-Align, which needs no NAME.json: onsets of the videos' own sound "
+    help="Also compute AV-Align, which needs no NAME.json: onsets of the videos' own sound "
     "against peaks of the frame difference.",
 )
 @common_options
 def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_align: bool) -> None:
     """Do things happen in the videos of FOLDER when they are heard?
 
-    Beside each video lies NAME.json with the seconds at which its sound says that something
-    happens, and if you like a kind to tabulate by and what an event looks like:
+    Beside each video, NAME.json lists its events: the seconds at which something is heard to
+    happen. It may also name a kind, to group the table by, and what an event looks like:
 
     \b
         {"events_s": [0.4, 0.93], "kind": "hammer", "event": "contact"}
 
     "contact" (the default): something reaches its furthest point and comes back; "change":
-    something goes over to another state. A clip without events tells of false strikes.
+    something changes its state. Clips without events show false strikes.
 
-    Strikes are seen by two measures, as peaks of the frame difference and in the pose that is
-    left when the frames are blurred widely, and are matched with the events within one, two and
-    three frames at 24 fps. F1: 1 when each event is seen and nothing else; in brackets the 95 %
-    interval by bootstrap over clips. Corrected: F1 on a scale where random timing scores 0.
+    Strikes are detected in two ways: as peaks of the frame difference, and from the pose that
+    remains when the frames are strongly blurred. They are matched with events within one, two
+    and three frames at 24 fps. F1 is 1 if every event is seen and nothing else; the 95 % interval
+    in brackets is bootstrapped over clips. Corrected: F1 on a scale where random timing scores 0.
     Median error: strike minus event.
 
-    --av-align is for clips whose events nobody knows, and for comparison with papers. It does not
-    tell flicker from motion: perfect timing can score less than a half.
+    --av-align is for clips without known events, and for comparison with papers. It cannot tell
+    flicker from motion: perfect timing can score below 0.5.
 
-    A video that cannot be scored is named and left out, and the exit code then is 2.
+    A video that cannot be scored is reported and skipped; the exit code is then 2.
 
     keyvid-score compare A B compares two versions of the same clips; keyvid-score relsync FOLDER
-    gives the KeyVID paper's own measure, by its judge.
+    computes the KeyVID paper's own measure, RelSync.
     """
     _require_scipy()
     for path, suffix in ((json_file, ".json"), (plot, ".png")):
@@ -109,8 +114,7 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_alig
     click.echo("\n".join(tables), nl=False)
     if left_out:
         raise MediaError(
-            f"{left_out} of {len(names)} videos are left out, see above; repair them, or take "
-            "them away"
+            f"{left_out} of {len(names)} videos were skipped, see above; repair or remove them"
         )
 
 
@@ -122,7 +126,7 @@ def _compare(first: Path, second: Path) -> None:
     """How much better is B than A?
 
     A and B are two folders of the same clips, or two files that keyvid-score --json wrote. The
-    interval of a difference comes from drawing clips again and again for both together.
+    interval of a difference is a paired bootstrap over clips.
     """
     _require_scipy()
     from keyvid.score.report import format_comparison

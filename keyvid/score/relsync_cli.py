@@ -18,25 +18,30 @@ log = logging.getLogger(__name__)
 
 @click.command(context_settings=CONTEXT)
 @click.argument("folder", type=_PATH)
-@click.option("--reference", type=_PATH, help="Folder of the true films, of the same names")
-@click.option("--bundle", required=True, help="Folder of the judge, see below")
-@click.option("--engine", default="auto", show_default=True, help="What runs the judge")
+@click.option("--reference", type=_PATH, help="Folder of the true videos, with the same names")
+@click.option("--bundle", required=True, help="Folder of the judge's bundle, see above")
+@click.option("--engine", default="auto", show_default=True, help="Engine that runs the judge")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the engine's]")
 @click.option(
     "--excerpts",
     type=click.IntRange(1, 100),
     default=3,
     show_default=True,
-    help="Excerpts of a film, at most",
+    help="Most excerpts per video",
 )
 @click.option(
     "--first-size",
     type=click.IntRange(16, 4096),
     metavar="PIXELS",
-    help="Squeeze frames to a square of that many first; the paper's are 256",
+    help="First resize frames to a square of this many pixels; the paper uses 256",
 )
-@click.option("--json", "json_file", type=_PATH, help="Scores of all excerpts, to write as well")
-@click.option("--plot", type=_PATH, help="PNG to write as well: what the judge notices")
+@click.option(
+    "--json",
+    "json_file",
+    type=_PATH,
+    help="Also write the scores of all excerpts to this JSON file",
+)
+@click.option("--plot", type=_PATH, help="Also plot what the judge notices to this PNG file")
 @common_options
 def relsync_command(
     folder: Path,
@@ -49,12 +54,12 @@ def relsync_command(
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    """RelSync: do the films of FOLDER fit their sound as well as the true ones?
+    """RelSync: do the videos in FOLDER match their sound as well as the true ones?
 
-    The KeyVID paper's measure, by the judge published with it. Films are taken two seconds at a
-    time, twelve frames at 6 fps; the sound is that of the true film where there is one. How far
-    the judge notices sounds that are off by 42 to 333 ms stands beside it: what happens between
-    two of its frames, 167 ms apart, it does not see.
+    This is the KeyVID paper's measure, with the judge network that it uses. Videos are judged in
+    excerpts of two seconds, twelve frames at 6 fps, with the sound of the true video where there
+    is one. The table also shows whether the judge notices sounds shifted by 42 to 333 ms: its
+    frames are 167 ms apart, and it cannot see what happens between them.
 
     The judge is a bundle of its own:
 

@@ -44,84 +44,109 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at")
-@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port to listen on",
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with a token to ask for; browsers: as password  [env: KEYVID_TOKEN, the token]",
+    help="File with the token that clients must send; browsers ask for it as the password  "
+    "[env: KEYVID_TOKEN, the token itself]",
 )
 @click.option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="Name that the server is called by besides localhost and --host; * for all",
+    help="Further host name to answer to, besides localhost and --host; * for any",
 )
-@click.option("--root-path", default="", metavar="PATH", help="Below which a proxy shows it")
+@click.option(
+    "--root-path", default="", metavar="PATH", help="Path below which a proxy serves this server"
+)
 @click.option(
     "--trust-proxy",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Proxies whose X-Forwarded-For and -Proto are believed, with commas between",
+    help="Proxies whose X-Forwarded-For and -Proto are trusted, separated by commas",
 )
-@click.option("--no-page", is_flag=True, help="Only the interface")
-@click.option("--bundle", default="tiny", show_default=True, help="Model: name or folder")
-@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them")
+@click.option("--no-page", is_flag=True, help="Serve only the API, without the web page")
+@click.option(
+    "--bundle", default="tiny", show_default=True, help="Model: a packaged name or a folder"
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="Engine: auto or a name that keyvid-doctor lists",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads  [default: all cores]")
-@click.option("--max-memory", type=_size, metavar="SIZE", help="As of keyvid-infer")
+@click.option(
+    "--max-memory",
+    type=_size,
+    metavar="SIZE",
+    help="Memory limit, such as 12G  [default: what is free]",
+)
 @click.option(
     "--max-upload",
     type=_size,
     metavar="SIZE",
     default=str(_DEFAULTS.upload_bytes),
     show_default=format_size(_DEFAULTS.upload_bytes),
-    help="Of picture and sound together",
+    help="Largest upload, picture and sound together",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
     default=_DEFAULTS.pixels,
     show_default=True,
-    help="Of a picture",
+    help="Most pixels of a picture",
 )
 @click.option(
-    "--max-seconds", type=_SECONDS, default=_DEFAULTS.seconds, show_default=True, help="Of a clip"
+    "--max-seconds",
+    type=_SECONDS,
+    default=_DEFAULTS.seconds,
+    show_default=True,
+    help="Longest clip",
 )
 @click.option(
     "--max-job-seconds",
     type=_SECONDS,
     default=_DEFAULTS.job_seconds,
     show_default=True,
-    help="That the making of a clip may take",
+    help="Longest time that making a clip may take",
 )
 @click.option(
     "--queue",
     type=click.IntRange(1, 10_000),
     default=_DEFAULTS.queue,
     show_default=True,
-    help="Clips that may wait",
+    help="Most clips that may wait",
 )
 @click.option(
     "--keep",
     type=_SECONDS,
     default=_DEFAULTS.keep_seconds,
     show_default=True,
-    help="Seconds that results are kept",
+    help="Seconds to keep results",
 )
 @click.option(
     "--grace",
     type=click.FloatRange(0, 1e7),
     default=_DEFAULTS.grace_seconds,
     show_default=True,
-    help="Seconds for the running clip after SIGTERM",
+    help="Seconds to let the running clip finish after SIGTERM",
 )
 @common_options
 def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> None:
-    """Make clips for whoever asks over HTTP.
+    """Make clips over HTTP.
 
-    The page is at /, the description of the interface at /docs, both only for this machine unless
-    --host says otherwise. Clips are made one after the other.
+    The web page is at /, the API reference at /docs. Both can be reached from this machine only,
+    unless --host says otherwise. Clips are made one after the other.
     """
     token = _read_token(options["token_file"])
     root_path = _check_root_path(options["root_path"])
@@ -278,7 +303,7 @@ def _bind(config: Any) -> Any:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"cannot listen at {config.host} port {config.port}: {error.strerror or error}; "
+            f"cannot listen on {config.host} port {config.port}: {error.strerror or error}; "
             "choose another --host or --port"
         ) from error
     return listening

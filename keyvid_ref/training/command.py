@@ -36,9 +36,9 @@ from keyvid_ref.training.run import Run
     "chosen",
     type=click.Choice(list(PARTS)),
     multiple=True,
-    help="Only this part (repeatable); it waits for the files of those before it.",
+    help="Train only this part (repeatable); it waits for the files of earlier parts.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Torch device: cpu or cuda.")
 @click.option(
     "--clips",
     "num_clips",
@@ -47,22 +47,34 @@ from keyvid_ref.training.run import Run
     show_default=True,
     help="Clips to train on.",
 )
-@click.option("--scale", default=1.0, show_default=True, help="Multiplies the recipe's times.")
-@click.option("--seconds", type=float, help="Time of each chosen part, instead of the recipe's.")
-@click.option("--steps", default=float("inf"), help="Most steps of each phase of a part.")
-@click.option("--batch-scale", type=float, help="Of the recipe's batches; 1/8 on a CPU, else 1.")
-@click.option("--rate-scale", default=1.0, help="Of learning rates; less for --start.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Parts at once; 1 on a CPU, else all.")
-@click.option("--crops", is_flag=True, help="The interpolator sees parts of pictures at first.")
+@click.option(
+    "--scale", default=1.0, show_default=True, help="Multiply the recipe's training times."
+)
+@click.option(
+    "--seconds", type=float, help="Training time of each chosen part, instead of the recipe's."
+)
+@click.option("--steps", default=float("inf"), help="Most steps per phase of a part.")
+@click.option(
+    "--batch-scale", type=float, help="Multiply the batch sizes; default: 1/8 on a CPU, else 1."
+)
+@click.option(
+    "--rate-scale", default=1.0, help="Multiply the learning rates; use less with --start."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Parts to train at once; default: 1 on a CPU, else all.",
+)
+@click.option("--crops", is_flag=True, help="Train the interpolator on crops first.")
 @click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of weights to begin from, where it has them.",
+    help="Folder of weights to start from, where it has them.",
 )
 @click.option(
     "--recordings",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of recorded sounds, which the ears are trained on too.",
+    help="Folder of recorded sounds to train the audio networks on as well.",
 )
 def main(
     folder: Path,

@@ -145,7 +145,7 @@ def test_the_command_fails_where_an_engine_does(
 ) -> None:
     folder = with_check(offset=2.0).path
     assert doctor.main(["--verify", "--bundle", str(folder), "--engine", "onnxruntime"]) == 2
-    assert "affine.onnx: further from the reference" in capsys.readouterr().err
+    assert "affine.onnx: error against the reference" in capsys.readouterr().err
 
 
 def test_it_needs_no_torch() -> None:

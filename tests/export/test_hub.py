@@ -59,7 +59,9 @@ def test_a_small_file_has_the_checksum_of_git():
 def test_a_broken_download_goes_on_in_the_next_process(hub):
     """What one process could not finish, the next one does, from where it stopped."""
     hub.budget = 1000
-    with pytest.raises(BundleError, match=r"step=2.ckpt: cannot be had from the Hub: .* run the s"):
+    with pytest.raises(
+        BundleError, match=r"step=2.ckpt: cannot be downloaded from the Hub: .* run the s"
+    ):
         find().fetch()
     (left,) = default_folder().iterdir()
     assert left.read_bytes() == CONTENT[:1000]

@@ -130,7 +130,9 @@ def test_a_missing_localizer_leaves_the_other_stages(files, open_hub, announce):
 @pytest.mark.security
 def test_a_file_of_another_content_than_is_known_is_refused(files, open_hub, monkeypatch):
     monkeypatch.setattr(released_module, "PINNED", {"epoch=3669-step=58720.ckpt": (5, "abcd")})
-    with pytest.raises(SettingsError, match=r"known are 5 bytes, abcd...; it is another file than"):
+    with pytest.raises(
+        SettingsError, match=r"expected 5 bytes, abcd...; it is not the published file"
+    ):
         open_hub("interpolator")
 
 

@@ -36,7 +36,7 @@ def test_what_is_known_gives_no_word(warned, prompt):
 
 def test_a_foreign_prompt_and_a_foreign_picture_are_named(warned):
     (line,) = warned(35.0, "violin")
-    assert line == "prompt 'violin': the model tiny knows hammer, drum alone"
+    assert line == "prompt 'violin': the model tiny only knows hammer, drum"
     (line,) = warned(24.0, "drum")
     assert line.startswith("the picture is unlike those that the model tiny was trained on")
 

@@ -85,7 +85,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--no-page", "--port", str(port)]) == 2
-    assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
 def test_folders_of_killed_servers_are_swept(tmp_path: Path) -> None:

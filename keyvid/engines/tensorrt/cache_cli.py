@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Folder of the cache [default: all of the user's, as ~/.cache/keyvid/plans]",
+    help="Folder of the cache [default: all in the user's cache, such as ~/.cache/keyvid/plans]",
 )
 
 
@@ -31,10 +31,10 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.group(context_settings=CONTEXT, no_args_is_help=False)
 @common_options
 def _cache() -> None:
-    """Show or remove graphs that engines have compiled; build or trust TensorRT plans.
+    """Build and trust TensorRT plans; list and remove what engines have compiled.
 
-    Plans are graphs compiled for GPUs. One that is needed and not there is built when its graph is
-    opened. Of small models, what engines for the CPU compile is kept as well.
+    A plan is a graph compiled for a GPU. A missing plan is built when its graph is first opened.
+    For small models, the graphs that CPU engines compile are cached as well.
     """
 
 
@@ -44,7 +44,7 @@ def _cache() -> None:
     "--engine",
     default="tensorrt-rtx",
     show_default=True,
-    help="tensorrt and tensorrt-streaming build on the GPU, for that; tensorrt-rtx anywhere",
+    help="tensorrt-rtx builds on any machine, tensorrt and tensorrt-streaming for the GPU here",
 )
 @click.option("--stage", "stages", multiple=True, help="Stage, repeatable [default: all]")
 @plan_options
@@ -56,7 +56,7 @@ def _build(
     max_memory: int | None,
     with_plans: bool,
 ) -> None:
-    """Build the plans of BUNDLE, each in a process of its own; those that are there stay."""
+    """Build the plans of BUNDLE that are missing, each in its own process."""
     from keyvid.bundle.manifest import Bundle
     from keyvid.engines.tensorrt.bundled_plans import check_place
     from keyvid.engines.tensorrt.plans import PlanOptions, build_plans, format_plans
@@ -72,9 +72,9 @@ def _build(
 @_cache.command("trust")
 @click.argument("bundle")
 def _trust(bundle: str) -> None:
-    """Trust the plans that lie in BUNDLE, which you or someone you know built elsewhere.
+    """Trust the plans in BUNDLE, which you or someone you know built elsewhere.
 
-    A plan is native code: it can do all that you can do.
+    A plan is native code: it can do whatever you can do.
     """
     from keyvid.bundle.manifest import Bundle
     from keyvid.engines.cache import Cache, plan_folder
@@ -89,7 +89,7 @@ def _trust(bundle: str) -> None:
 @_cache.command("list")
 @_FOLDER
 def _list(folder: Path | None) -> None:
-    """List what is kept, a line each."""
+    """List the cached graphs and plans."""
     from keyvid.engines.cache import Cache
 
     for place in _places(folder):
@@ -103,7 +103,7 @@ def _list(folder: Path | None) -> None:
 @_cache.command("clear")
 @_FOLDER
 def _clear(folder: Path | None) -> None:
-    """Remove all that is kept."""
+    """Remove all cached graphs and plans."""
     from keyvid.engines.cache import Cache
 
     for place in _places(folder):

@@ -21,19 +21,19 @@ def plan_options(command: Command) -> Command:
         click.option(
             "--target",
             metavar="GPUS",
-            help="GPUs that tensorrt-rtx plans are for, as sm86,sm89,sm120, or portable (8.6, 8.9 "
-            "and 12.0); no GPU is needed here [default: the one that is here]",
+            help="GPUs to build tensorrt-rtx plans for, such as sm86,sm89,sm120, or portable (8.6, "
+            "8.9 and 12.0); no GPU is needed here [default: the GPU in this machine]",
         ),
         click.option(
             "--max-memory",
             callback=_parse,
             metavar="SIZE",
-            help="Memory that the build of one plan may take, as 12G [default: no limit]",
+            help="Memory limit for building one plan, such as 12G [default: no limit]",
         ),
         click.option(
             "--with-plans",
             is_flag=True,
-            help="Put plans into the bundle, for devices of your own; a new export drops them",
+            help="Store plans in the bundle, for devices of your own; a new export removes them",
         ),
     ]
     for option in reversed(options):

@@ -85,38 +85,48 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(
     context_settings=CONTEXT,
-    epilog="Defaults of the sampling are those of the packaged bundle; another has its own. "
-    "A setting of both U-Nets changes the interpolator, too, unless --interpolator-... says "
-    "otherwise: on the packaged bundle --steps 8 takes it from 3 steps to 8, and "
-    "--guidance-audio 2 gives it a second branch to compute.",
+    epilog="The sampling defaults shown are those of the packaged bundle; other bundles have their "
+    "own. An option of both U-Nets also changes the interpolator, unless --interpolator-... is "
+    "given: with the packaged bundle --steps 8 raises its steps from 3 to 8, and "
+    "--guidance-audio 2 adds a second guidance branch to it.",
 )
 @click.argument("image", required=False)
 @click.argument("audio", required=False)
 @click.option(
     "--jobs",
     metavar="FILE",
-    help="Many clips: .jsonl or .csv with image, audio and any of these options a line",
+    help="Make many clips: .jsonl or .csv, each line with image, audio and any of these options",
 )
-@click.option("--ray", is_flag=True, help="Make the clips of --jobs on a Ray cluster")
+@click.option("--ray", is_flag=True, help="Run --jobs on a Ray cluster")
 @click.option(
     "--workers",
     type=click.IntRange(0, _MOST_THREADS),
     default=0,
-    help="Of --ray  [default: one for each GPU, or as many as the CPUs have --threads]",
+    help="Workers of --ray  [default: one per GPU; without GPUs, one per --threads CPUs]",
 )
 @click.option(
     "--outputs-anywhere", is_flag=True, help="Let --jobs write outside the folder of its file"
 )
-@click.option("--resume", is_flag=True, help="Go on with a clip that was interrupted; --jobs does")
+@click.option("--resume", is_flag=True, help="Continue an interrupted clip (--jobs always does)")
 @_choices
 @click.option(
     "--max-memory",
     type=_size,
     metavar="SIZE",
-    help="Memory to take at most, as 12G or 12GiB  [default: what is free]",
+    help="Memory limit, such as 12G or 12GiB  [default: what is free]",
 )
-@click.option("--bundle", default=_DEFAULT_BUNDLE, show_default=True, help="Model: name or folder")
-@click.option("--engine", default="auto", show_default=True, help="As keyvid-doctor lists them")
+@click.option(
+    "--bundle",
+    default=_DEFAULT_BUNDLE,
+    show_default=True,
+    help="Model: a packaged name or a folder",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="Engine: auto or a name that keyvid-doctor lists",
+)
 @click.option(
     "--threads", type=click.IntRange(1, _MOST_THREADS), help="CPU threads  [default: all cores]"
 )
@@ -136,7 +146,7 @@ def _infer(
     if jobs is not None:
         if image or any(values[name] for name in _OF_ONE_CLIP):
             raise click.UsageError(
-                "With --jobs, IMAGE, AUDIO, --output, --report and --plot stand in its file."
+                "With --jobs, put IMAGE, AUDIO, --output, --report and --plot into the job file."
             )
         _make_all(Path(jobs), values, loading, workers if ray else None, outputs_anywhere)
         return

@@ -89,7 +89,7 @@ def _connect() -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # it raises what it likes
         raise EngineError(
-            f"Ray cannot be reached, or started here: {first_line(error)}; look at RAY_ADDRESS"
+            f"cannot connect to Ray or start it here: {first_line(error)}; check RAY_ADDRESS"
         ) from error
 
 
