@@ -67,9 +67,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_hollow_bundle(folder: Path) -> None:
-    """A bundle with all that the packaged one has, but its graphs are no graphs."""
+    """A bundle with all that the packaged one has, but nothing is in its graphs."""
     folder.mkdir()
-    (folder / "unet.onnx").write_bytes(b"not a graph")
+    # A ModelProto: version 10 of the format, an empty graph, an empty operator set.
+    (folder / "unet.onnx").write_bytes(b"\x08\x0a\x3a\x00\x42\x00")
     packaged = Bundle.load("tiny")
     copyfile(packaged.path / TOKENIZER, folder / TOKENIZER)
     stages = {

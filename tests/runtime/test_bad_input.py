@@ -114,7 +114,7 @@ def rename_graph(name: str) -> Callable[[Path], object]:
 
 def to_link(folder: Path) -> None:
     (folder / "unet.onnx").rename(folder.parent / "elsewhere")
-    (folder.parent / "secret").write_bytes(b"not a grapH")
+    (folder.parent / "secret").write_bytes(b"not it")
     (folder / "unet.onnx").symlink_to(folder.parent / "secret")
 
 
@@ -126,7 +126,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing file": (lambda folder: (folder / "unet.onnx").unlink(), r"unet\.onnx: missing"),
     "wrong size": (lambda folder: (folder / "unet.onnx").write_bytes(b"short"), "5 bytes, bundle"),
-    "wrong hash": (lambda folder: (folder / "unet.onnx").write_bytes(b"not a grapH"), "sha256"),
+    "wrong hash": (lambda folder: (folder / "unet.onnx").write_bytes(b"not it"), "sha256"),
     "newer schema": (edit(lambda manifest: manifest.update(schema=99)), "schema 99 is newer"),
     "unknown key": (edit(lambda manifest: manifest.update(colour="red")), "colour"),
     "leaves the folder": (rename_graph("../sound.wav"), r"'\.\./sound\.wav' is not a plain name"),

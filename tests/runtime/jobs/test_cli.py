@@ -197,6 +197,9 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         "fit": "crop",
         "position": "centre",
         "keyframes": "auto",
+        "motion": "auto",
+        "beats": None,
+        "track": None,
     }
     with Image.open("a.png") as plot:
         assert plot.width == 1200
