@@ -151,6 +151,7 @@ def hub(monkeypatch, tmp_path):
         home = tmp_path / "home"
         home.mkdir()
         monkeypatch.setenv("HOME", str(home))
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)  # of all tests; this one has its own
         yield server
 
 

@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line_and_what_came_is_kept(hub):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
     try:
-        with pytest.raises(BundleError, match=r"File too large; see to the .* disk and run the sa"):
+        with pytest.raises(BundleError, match=r"File too large; check .* disk and run the sa"):
             find().fetch()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

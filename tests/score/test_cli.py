@@ -120,7 +120,7 @@ def test_wrong_facts_are_explained(
     assert run(folder, "--json", tmp_path / "scores.json") == 2
     printed = capsys.readouterr()
     assert message in printed.err
-    assert printed.err.splitlines()[-1].startswith("keyvid-score: 1 of 4 videos are left out")
+    assert printed.err.splitlines()[-1].startswith("keyvid-score: 1 of 4 videos were skipped")
     assert "9 events in 3 clips" in printed.out
     scored = json.loads((tmp_path / "scores.json").read_text())
     assert [clip["name"] for clip in scored["clips"]] == ["b", "c", "d"]

@@ -243,7 +243,7 @@ def test_names_of_one_clip_are_refused(
 ) -> None:
     write_jobs(1)
     assert cli.main(["--jobs", "jobs.jsonl", *arguments]) == 2
-    assert "stand in its file" in capsys.readouterr().err
+    assert "into the job file" in capsys.readouterr().err
 
 
 def test_a_wrong_line_keeps_no_other_from_being_made(
