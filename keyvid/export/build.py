@@ -36,7 +36,7 @@ from keyvid_ref.weights import load_network, outline_network
 
 # Larger pictures are verified at this size, by graphs made for it, and on random inputs only.
 _VERIFIED_HEIGHT, _VERIFIED_WIDTH = 64, 128
-_SMALL_PIXELS = 224 * 224
+_SMALL_PIXELS = 128 * 192
 
 
 class ExportError(KeyvidError):
@@ -138,8 +138,11 @@ def _describe_export(
 
 
 def _verified_preset(preset: Preset) -> Preset:
-    """The preset at the size at which its graphs are verified: its own, where that is small."""
-    if preset.height * preset.width <= _SMALL_PIXELS:
+    """The preset at the size at which its graphs are verified: its own, where that is small.
+
+    The judge's networks know one size of picture only, and a call of them takes little.
+    """
+    if preset.judges or preset.height * preset.width <= _SMALL_PIXELS:
         return preset
     height, width = min(preset.height, _VERIFIED_HEIGHT), min(preset.width, _VERIFIED_WIDTH)
     return replace(preset, height=height, width=width)

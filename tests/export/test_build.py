@@ -39,7 +39,7 @@ def test_every_stage_is_in_the_bundle_and_close_to_the_reference(exported, micro
     assert (bundle.dimensions.latent_height, bundle.dimensions.latent_width) == (4, 6)
     assert bundle.conditioning.latent_scale == micro.latent_scale
     assert bundle.sampling == micro.sampling
-    assert bundle.graph("interpolator").temporal == "windows"
+    assert bundle.graph("interpolator", branches=2, temporal="windows").temporal == "windows"
 
 
 def test_bundle_is_all_that_a_reference_and_an_engine_need(exported, micro):

@@ -160,7 +160,7 @@ def test_the_cache_comes_before_the_bundle_and_building_last(
     used: list[Plan] = []
     gpu = ADA
     monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
-    monkeypatch.setattr(engine, "Cache", lambda: cache)
+    monkeypatch.setattr(engine, "Cache", lambda _: cache)
     monkeypatch.setattr(engine, "TensorRtRunner", lambda _, plan, *__: used.append(plan))
     engine.load(ENGINES["tensorrt-rtx"], graph, None)
     own = build_plan(graph, RTX, cache, ("sm89",))
