@@ -60,11 +60,15 @@ def error(got, want):
     return float((got.float() - want).norm() / want.norm())
 
 
-@pytest.mark.parametrize("name", ["generator", "interpolator"])
+KINDS = {"generator": {}, "interpolator": {"temporal": "windows"}}
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_unets_keep_no_scores(exported, name):
     """Their error in float32 is checked when they are exported, 1e-4 is allowed."""
     folder, _ = exported
-    plain, cuda = (Bundle.load(folder).graph(name, form=form) for form in FORMS)
+    bundle, kind = Bundle.load(folder), KINDS[name]
+    plain, cuda = (bundle.graph(name, form=form, **kind) for form in FORMS)
     before, counts = operators(folder / plain.file), operators(folder / cuda.file)
     assert counts["MultiHeadAttention"] == before["Softmax"] > 0
     assert counts["InstanceNormalization"] == before["GroupNormalization"] > 0
@@ -79,10 +83,10 @@ def test_unets_keep_no_scores(exported, name):
 HALF_ERROR = 2e-3
 
 
-@pytest.mark.parametrize("name", ["generator", "interpolator"])
+@pytest.mark.parametrize("name", KINDS)
 def test_unets_in_half_precision(exported_half, micro, name):
     bundle = Bundle.load(exported_half)
-    graph, stage = bundle.graph(name, form="cuda"), STAGES[name]
+    graph, stage = bundle.graph(name, form="cuda", **KINDS[name]), STAGES[name]
     variant = Variant(graph.branches, graph.temporal)
     module = load_network(exported_half / f"{name}.safetensors", micro)
     (relative,) = relative_errors(
@@ -93,7 +97,8 @@ def test_unets_in_half_precision(exported_half, micro, name):
         HALF_ERROR,
     )
     assert 1e-5 < relative <= HALF_ERROR
-    casts = [operators(exported_half / bundle.graph(name, form=f).file)["Cast"] for f in FORMS]
+    graphs = [bundle.graph(name, form=form, **KINDS[name]) for form in FORMS]
+    casts = [operators(exported_half / graph.file)["Cast"] for graph in graphs]
     assert casts[0] > 100 > casts[1]  # those around norms are gone
 
 

@@ -23,7 +23,7 @@ CHUNK = 10 * 2**20  # what huggingface_hub writes at a time
 @pytest.fixture
 def start(published_hub, tmp_path):
     """`start()`: the command in a process of its own, which knows the stand-in by HF_ENDPOINT."""
-    home = {"HOME": str(tmp_path / "home"), "HF_ENDPOINT": published_hub.url}
+    home = {"XDG_CACHE_HOME": str(tmp_path / "home/.cache"), "HF_ENDPOINT": published_hub.url}
     # A busy machine may keep this process, which serves, waiting for longer than the client does.
     home |= {"HF_HUB_DOWNLOAD_TIMEOUT": "600", "HF_HUB_ETAG_TIMEOUT": "600"}
     arguments = ["--preset", "keyvid-512", "--from-hub", "--no-verify", "--drop-downloads"]

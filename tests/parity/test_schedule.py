@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from keyvid.runtime.diffusion.denoise import denoise
+from keyvid.runtime.diffusion.denoise import Walk, denoise
 from keyvid.runtime.diffusion.noise import seeded
 from keyvid.runtime.diffusion.schedule import SOLVERS, trailing_timesteps
 from keyvid_ref.schedule import noise_schedule, sample_ddim, sample_dpm, sampling_timesteps
@@ -30,7 +30,7 @@ def test_solvers(solver, steps, relative_error):
     start = seeded(0).standard_normal((2, 3), np.float32)
     rng, reference_rng = seeded(1), seeded(1)
     timesteps = trailing_timesteps(steps, 1.7)
-    got = denoise(velocity, start, SOLVERS[solver](timesteps, 0.8, FLOOR), rng)
+    got = denoise(velocity, Walk.begin(start), SOLVERS[solver](timesteps, 0.8, FLOOR), rng)
 
     def reference_velocity(latent, timestep):
         return torch.tanh(0.5 * latent + math.sin(timestep / 100))

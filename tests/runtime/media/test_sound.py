@@ -346,7 +346,6 @@ class NoArray:
     [
         ((), "audio is a tuple of 0"),
         ((tone(RATE),), "audio is a tuple of 1"),
-        ((RATE, tone(RATE)), "audio is not .samples, rate.: "),
         ((NoArray(), RATE), "cannot leave its device"),
         ((tone(RATE), "fast"), "could not convert string"),
         ((tone(RATE), math.nan), "at nan Hz"),
