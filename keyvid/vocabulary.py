@@ -48,7 +48,8 @@ class ClipChoices:
             "packaged" (by the packaged model's localizer), one value per frame, rows of a time in
             seconds and a value, or the name of a .npy, .csv or .json file of either, such as a
             report.
-        beats: times in the clip, in seconds, at which something happens; motion follows from them.
+        beats: times in the clip, in seconds, at which something happens; motion and keyframes
+            follow from them, so that neither is given, too.
         seed: random seed; the same seed gives the same clip on every engine, up to rounding.
         settings: sampling settings that differ from the bundle's defaults.
     """
@@ -75,7 +76,7 @@ class ClipChoices:
         "centre", str, "Part to keep: centre, top, bottom, left, right or x,y from 0 to 1"
     )
     keyframes: str = _choice(
-        "auto", str, "auto, uniform, frame numbers (0,3,...) or a file of them"
+        "auto", str, "auto, uniform, frame numbers (0,3,...) or a .npy, .csv or .json file of them"
     )
     motion: Any = _choice(
         "auto",

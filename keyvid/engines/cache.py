@@ -13,10 +13,12 @@ counts as missing and is built again.
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +36,7 @@ _MANIFEST = "manifest.json"
 _LOCK = "lock"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{8}")
+_RETRY_SECONDS = 0.05
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -138,15 +141,16 @@ class Cache:
         ingredients: dict[str, str],
         content: bytes,
         *,
-        wait: bool = True,
+        wait: float = math.inf,
         most_bytes: int | None = None,
     ) -> None:
         """Keep `content` as the plan of these ingredients, in place of what is there.
 
         Args:
+            wait: seconds to wait while another plan is being made.
             most_bytes: what all plans may take; those that were not used for longest go.
         Raises:
-            EngineError: a plan is being made, and `wait` is false.
+            EngineError: a plan is still being made after `wait` seconds.
         """
 
         def write(path: Path) -> dict[str, float]:
@@ -181,7 +185,7 @@ class Cache:
         Raises:
             EngineError: a plan is being made.
         """
-        with self._locked(wait=False), self._explained():
+        with self._locked(wait=0), self._explained():
             plans = [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name)]
             for path in plans:
                 _remove(path)
@@ -250,15 +254,13 @@ class Cache:
                 _remove(path)
 
     @contextmanager
-    def _locked(self, *, wait: bool = True) -> Iterator[int]:
+    def _locked(self, *, wait: float = math.inf) -> Iterator[int]:
         """Hold the lock, as a descriptor; the system frees it when all its holders are dead."""
-        import fcntl  # not on Windows, which commands refuse once they are imported
-
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         with self._explained():
             lock = os.open(self.folder / _LOCK, flags, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _take(lock, wait)
             yield lock
         except BlockingIOError:
             raise EngineError(f"{self.folder}: a plan is being built; try again later") from None
@@ -275,6 +277,24 @@ class Cache:
             raise EngineError(
                 f"{path}: {error.strerror}; plans need a folder of the user's own with free space"
             ) from error
+
+
+def _take(lock: int, wait: float) -> None:
+    """Lock a file, or raise BlockingIOError if another holds it for `wait` seconds."""
+    import fcntl  # not on Windows, which commands refuse once they are imported
+
+    if wait == math.inf:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 def _read_own(path: Path) -> bytes | None:

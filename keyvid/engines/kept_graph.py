@@ -6,6 +6,7 @@ cache that can be used, graphs are compiled each time.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from keyvid.errors import EngineError
 # With weights. Larger graphs compute for so long that opening them does not matter.
 MOST_BYTES_OF_GRAPH = 128 << 20
 MOST_BYTES = 1 << 30
+
+_WAIT_SECONDS = 5.0  # for another process that keeps a graph
+_KEEPING = threading.Lock()  # threads compile the graphs of a bundle at once, and each is kept
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,11 @@ class KeptGraph:
         try:
             if self._describe() != self._ingredients:
                 return  # a file changed meanwhile: nobody knows which content was compiled
-            self._cache.put(self._ingredients, make(), wait=False, most_bytes=MOST_BYTES)
+            content = make()
+            with _KEEPING:
+                self._cache.put(
+                    self._ingredients, content, wait=_WAIT_SECONDS, most_bytes=MOST_BYTES
+                )
         except (EngineError, OSError, ValueError) as error:
             log.info("%s: is not kept: %s", self._graph.name, error)
 

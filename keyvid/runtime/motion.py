@@ -15,6 +15,8 @@ from keyvid.runtime.media.sources import open_source, shown
 AUTO, PACKAGED = "auto", "packaged"  # the bundle's localizer, and that of the packaged model
 SUFFIXES = (".npy", ".csv", ".json")
 
+# As spreadsheets of half the world write, with semicolons or tabs between the cells.
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d+)(?![\d.,])")
 _BEAT_SECONDS = 0.08  # in which a beat fades: about as in the motion that localizers score
 _WANT = (
     f"want auto, packaged, a value for each frame such as 0,0.2,..., or a file that ends in "
@@ -128,6 +130,11 @@ def _array(values: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
+        if isinstance(values, list | tuple | dict):
+            raise SettingsError(
+                f"{name}: holds rows of different lengths, or other things than numbers; want a "
+                "value for each frame, or rows of a time in seconds and a value"
+            ) from error
         raise SettingsError(f"{name} is {str(values)[:40]!r}; {_WANT}") from error
 
 
@@ -172,7 +179,7 @@ def _from_json(text: str) -> Any:
 
 def _from_csv(text: str) -> list[list[float]] | list[float]:
     """A value a line, or a time and a value; a first line of words is a heading."""
-    lines = [re.split(r"[,;\s]+", line.strip(" ,;\t\r")) for line in text.splitlines()]
+    lines = [_cells(line) for line in text.splitlines()]
     lines = [line for line in lines if line != [""]]
     if lines and not _is_number(lines[0][0]):
         del lines[0]
@@ -180,6 +187,12 @@ def _from_csv(text: str) -> list[list[float]] | list[float]:
     if len(rows) == 1:
         return rows[0]
     return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else rows
+
+
+def _cells(line: str) -> list[str]:
+    if ";" in line or "\t" in line:
+        line = _DECIMAL_COMMA.sub(r"\1.\2", line)
+    return re.split(r"[,;\s]+", line.strip(" ,;\t\r"))
 
 
 def _is_number(text: str) -> bool:

@@ -121,6 +121,8 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
     with collected() as remarks:
         inputs = load_inputs(request, size)
     keyframes = read_keyframes(keyframes_text(request.keyframes), inputs.num_frames, size)
+    if keyframes is not None and request.beats is not None:
+        raise SettingsError("keyframes and beats are both given; want one of them")
     motion = read_motion(request.motion, request.beats, inputs.num_frames, size.fps)
     is_packaged = is_word(request.motion, PACKAGED) and motion is None
     if motion is None and not is_packaged and LOCALIZER not in bundle.stages:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from stat import S_IMODE
@@ -353,5 +354,15 @@ def test_putting_waits_for_the_lock_unless_told_otherwise(
     if waits:
         cache.put(KIND, CONTENT)
     else:
-        cache.put(KIND, CONTENT, wait=False)
+        cache.put(KIND, CONTENT, wait=0)
     assert asked == [fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB]
+
+
+def test_putting_waits_a_while_for_another_process(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with cache._locked():  # as another process would, through a descriptor of its own
+            waiting = threads.submit(cache.put, KIND, b"new", wait=30)
+            with pytest.raises(EngineError, match="a plan is being built"):
+                cache.put(KIND, b"other", wait=0.1)
+        waiting.result()
+    assert cache.get(KIND) == b"new"

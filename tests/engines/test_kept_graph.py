@@ -7,10 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +171,34 @@ def test_large_graphs_are_not_kept(
     monkeypatch.setattr(kept_graph, "MOST_BYTES_OF_GRAPH", 1000)
     outcome(affine_bundle, affine)
     assert not folder.exists()
+
+
+def test_graphs_that_threads_compile_at_once_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_graph, "_WAIT_SECONDS", 0)
+    make = Cache._make
+
+    def slow(self: Cache, *args: Any) -> bytes:
+        time.sleep(0.05)
+        return make(self, *args)
+
+    monkeypatch.setattr(Cache, "_make", slow)
+    monkeypatch.setattr(kept_graph, "external_files", lambda path: [])
+    at_once = threading.Barrier(2)
+
+    def keep(name: str) -> None:
+        (tmp_path / name).write_text(name)
+        place = kept_graph.KeptGraph(tmp_path / name, "compiled", "1", {})
+        at_once.wait()
+        place.keep(name.encode)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(keep, ["a.onnx", "b.onnx"]))
+    kept = [
+        kept_graph.KeptGraph(tmp_path / name, "compiled", "1", {}) for name in ("a.onnx", "b.onnx")
+    ]
+    assert [place.content for place in kept] == [b"a.onnx", b"b.onnx"]
 
 
 def test_what_was_used_last_stays(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ def texts() -> dict[str, str]:
         "b.csv": "motion\r\n" + "\r\n".join(map(str, CURVE)) + "\r\n",
         "c.csv": ",".join(map(str, CURVE)) + "\n",
         "d.csv": "\ufefftime;score\n" + "\n".join(f"{t};{v}" for t, v in rows),
+        "h.csv": "time;score\n" + "\n".join(f"{t};{v}" for t, v in rows).replace(".", ","),
+        "i.csv": "time\tscore\n" + "\n".join(f"{t}\t{v}" for t, v in rows).replace(".", ","),
+        "j.csv": ";".join(map(str, CURVE)).replace(".", ","),
+        "k.csv": "\n".join(f"{t},\t{v}" for t, v in rows),
         "e.json": json.dumps(CURVE.tolist()),
         "f.json": json.dumps([[t, v] for t, v in rows]),
         "g.json": json.dumps({"seed": 0, "motion": CURVE.tolist()}),  # a report
@@ -122,6 +126,7 @@ def test_damaged_files(name: str, content: bytes, tmp_path: Path) -> None:
     with pytest.raises(KeyvidError) as caught:
         read_motion(tmp_path / name, None, 48, 24)
     assert "\n" not in str(caught.value)
+    assert "[" not in str(caught.value), "what the file holds is told in words"
 
 
 def test_an_array_of_objects_is_not_read(tmp_path: Path) -> None:
@@ -160,6 +165,9 @@ def test_a_bundle_without_a_localizer(without_localizer: Bundle) -> None:
 
     with pytest.raises(KeyvidError, match="has no localizer; want motion"):
         prepared()
+    for keyframes in ("uniform", ",".join(map(str, range(12)))):
+        with pytest.raises(KeyvidError, match="keyframes and beats are both given; want one of"):
+            prepared(keyframes=keyframes, beats="0.5")
     assert prepared(motion="packaged").packaged_localizer
     assert prepared(motion=CURVE).motion.shape == (48,)
     assert prepared(beats=(0.5, 1.0)).motion.max() == 1.0

@@ -27,6 +27,8 @@ def before_call(
     """Make an order that is meant to be valid one that can be made."""
     is_valid = case.meta is None or case.meta.generation.mode is GenerationMode.POSITIVE
     if is_valid and isinstance(case.body, dict):
+        if "beats" in case.body:  # which keyframes follow from
+            case.body.pop("keyframes", None)
         for name, value in case.body.items():
             if name in _FITTING:
                 case.body[name] = _FITTING[name]

@@ -192,7 +192,7 @@ class _Kernels:
         if compiled in (b"", self._known):
             return
         try:
-            self._plans.put(self._key, compiled, wait=False)
+            self._plans.put(self._key, compiled, wait=0)
         except EngineError as error:
             log.info("compiled kernels are not kept: %s", error)
 

@@ -57,7 +57,10 @@ def parse_keyframes(text: str, num_frames: int, num_keyframes: int) -> np.ndarra
     try:
         indices = [int(part) for part in text.split(",")]
     except ValueError:
-        raise SettingsError(f"keyframes {text!r}: not a list of numbers; {wanted}") from None
+        raise SettingsError(
+            f"keyframes {text!r}: not a list of numbers; {wanted}, or a .npy, .csv or .json file "
+            "of them"
+        ) from None
     if len(indices) != num_keyframes:
         raise SettingsError(f"keyframes {text!r}: {len(indices)} given; {wanted}")
     if indices[0] != 0:

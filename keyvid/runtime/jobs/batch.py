@@ -53,7 +53,8 @@ class Results:
     def __enter__(self) -> "Results":
         try:
             descriptor = open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-            self._file = open(descriptor, "a+b")  # closed in __exit__
+            # Closed in __exit__; unbuffered, so that closing writes nothing that can fail.
+            self._file = open(descriptor, "a+b", buffering=0)
             lock(self._file.fileno())
             self._file.seek(0)
             content = self._file.read()
@@ -101,8 +102,8 @@ class Results:
             raise self._unwritable(error) from error
 
     def _write(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
+        while line:
+            line = line[self._file.write(line) :]
 
     def _unwritable(self, error: OSError) -> MediaError:
         return MediaError(f"{shown(self.path)}: cannot be written: {error.strerror or error}")

@@ -21,6 +21,7 @@ _OPTIONS = {option.name: option for option in options()}
 _KEYS = ("image", "audio", *_OPTIONS)
 _TIMES = ("start", "length")
 _DECIMAL_COMMA = re.compile(r"^\s*([+-]?\d+),(\d+)\s*$")  # as spreadsheets of half the world write
+_WHOLE = re.compile(r"^\s*([+-]?\d+)[.,]0+\s*$")  # as tools write whole numbers beside gaps
 _ONLY_ROUNDING = {"cfg_batch"}  # which hardly changes a clip: it is not made again for that
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -135,10 +136,12 @@ def _typed(key: str, value: Any) -> Any:
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
-        if kind is int and isinstance(value, float):
+        if kind is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
         if isinstance(value, str) and (kind is float or key in _TIMES):
             value = _DECIMAL_COMMA.sub(r"\1.\2", value)
+        if isinstance(value, str) and kind is int:
+            value = _WHOLE.sub(r"\1", value)
         typed = kind(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{key} is {value!r:.40}, want {WANTED[kind]}") from None

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from keyvid.runtime.diffusion.keyframes import (
     select_keyframes,
     uniform_keyframes,
 )
+from keyvid.runtime.motion import SUFFIXES
 
 
 @pytest.mark.parametrize("curve", range(4))
@@ -85,6 +88,7 @@ def test_parse():
     [
         ("", "not a list of numbers"),
         ("even", "not a list of numbers"),
+        ("marks.txt", "or a {}, {} or {} file of them$".format(*map(re.escape, SUFFIXES))),
         ("0,1.5,3", "not a list of numbers"),
         ("0,1", "2 given"),
         ("0,1,2,3", "4 given"),

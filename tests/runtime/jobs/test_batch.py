@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
+from keyvid.errors import MediaError
 from keyvid.runtime.diffusion.segments import Segment, plan_segments
 from keyvid.runtime.jobs import batch, cli
+from keyvid.runtime.jobs.job_file import Fault
 from keyvid.runtime.journal import Journal, Reel
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import Prepared
@@ -124,6 +127,25 @@ def test_200_jobs_of_the_packaged_model(
     options = ["--steps", "1", "--interpolator-steps", "1", "--threads", "1"]
     assert cli.main(["--jobs", "jobs.jsonl", *options]) == 2
     check_soak(memory, capsys.readouterr().err)
+
+
+def test_results_that_no_longer_fit(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "results.jsonl"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with (
+            pytest.raises(MediaError, match=r"results.jsonl: cannot be written: "),
+            batch.Results(path) as full,
+        ):
+            full.add_fault(Fault(1, "no such picture"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with batch.Results(path) as results:
+        results.add_fault(Fault(2, "none either"))
+    cut_off, second = path.read_text().splitlines()
+    assert len(cut_off) == 10
+    assert json.loads(second)["line"] == 2
 
 
 def test_a_second_start_does_what_is_missing_or_failed(

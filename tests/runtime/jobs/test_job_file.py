@@ -243,3 +243,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_jobs(tmp_path / "jobs.txt", {}, "tiny")
     with pytest.raises(KeyvidError, match=r"jobs.csv: No such file"):
         read_jobs(tmp_path / "jobs.csv", {}, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix"),
+    [
+        ("image,audio,steps\na.png,a.wav,9.0\n", ".csv"),
+        ('image;audio;steps\na.png;a.wav;"9,00"\n', ".csv"),
+        ('{"image": "a.png", "audio": "a.wav", "steps": 9.0}', ".jsonl"),
+    ],
+)
+def test_whole_numbers_with_decimals(
+    text: str, suffix: str, read: Callable[..., list[Entry]]
+) -> None:
+    (entry,) = read(text, suffix)
+    assert entry.request.settings.steps == 9
+    assert isinstance(entry.request.settings.steps, int)
