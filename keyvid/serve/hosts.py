@@ -4,6 +4,7 @@ A page that makes its own name mean this machine (DNS rebinding) reads what it l
 takes the server for a part of that page. An address in place of a name cannot be redirected.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 ANY = "*"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Hosts:
 
     def know(self, host: str) -> bool:
         """Whether a `Host` header is one of them."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+        matched = _HOST.fullmatch(host.lower())
+        if matched is None:
             return False
+        name = matched[1].strip("[]")
         if name in self.names or ANY in self.names:
             return True
         address = _address(name)

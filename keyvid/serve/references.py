@@ -3,17 +3,16 @@
 import base64
 import binascii
 import io
-import json
 from collections.abc import Mapping
 from typing import IO, Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 
-from keyvid.serve.upload import read_form, read_json
+from keyvid.serve.upload import parse_json, read_form, read_json
 
 NAMES = {"input_reference": "image_url", "audio_reference": "audio_url"}
-_ADVICE = "send a file or a data URL such as data:audio/wav;base64,..."
+_KINDS = {"input_reference": "image/png", "audio_reference": "audio/wav"}
 
 
 def _file_of(name: str, value: Any) -> IO[bytes]:
@@ -24,27 +23,28 @@ def _file_of(name: str, value: Any) -> IO[bytes]:
     Raises:
         HTTPException: it holds none.
     """
+    advice = f"send a file or a data URL such as data:{_KINDS[name]};base64,..."
     if isinstance(value, UploadFile):
         return value.file
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = json.loads(value)
-        except ValueError:
-            raise HTTPException(400, f"{name} is no JSON; {_ADVICE}") from None
+            value = parse_json(value)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, f"{name} is no JSON; {advice}") from None
     if isinstance(value, Mapping):
         value = value.get(NAMES[name])
     if not isinstance(value, str):
-        raise HTTPException(400, f"{name} has no {NAMES[name]}; {_ADVICE}")
+        raise HTTPException(400, f"{name} has no {NAMES[name]}; {advice}")
     if value.startswith(("http:", "https:")):
-        raise HTTPException(400, f"{name}: nothing is fetched from addresses; {_ADVICE}")
+        raise HTTPException(400, f"{name}: nothing is fetched from addresses; {advice}")
     head, comma, content = value.partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         # A file in `extra_body` is sent as its Python representation without a word.
-        raise HTTPException(400, f"{name} is {value[:40]}; {_ADVICE}")
+        raise HTTPException(400, f"{name} is {value[:40]}; {advice}")
     try:
         return io.BytesIO(base64.b64decode(content, validate=True))
     except binascii.Error as error:
-        raise HTTPException(400, f"{name}: no base64: {error}; {_ADVICE}") from None
+        raise HTTPException(400, f"{name}: no base64: {error}; {advice}") from None
 
 
 async def read_video_order(request: Request, most_bytes: int) -> tuple[dict[str, Any], ...]:

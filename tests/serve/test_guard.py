@@ -32,12 +32,16 @@ TOKEN = {"authorization": "Bearer secret"}
             "127.0.0.1",
             (),
             ("localhost", "LOCALHOST:7860", "127.0.0.1:1", "127.9.9.9", "[::1]:7860"),
-            ("evil.example", "192.168.1.9", "localhost.evil.example", "", "[", "0.0.0.0", "a@b"),
+            (
+                *("evil.example", "192.168.1.9", "localhost.evil.example", "", "[", "0.0.0.0"),
+                *("localhost/evil", "localhost#evil.com", "evil@localhost", "localhost:x"),
+                *("localhost?", "localhost:1:2", "[localhost]", "::1", "localhost\n", "[::1]x"),
+            ),
         ),
         ("192.168.1.9", (), ("192.168.1.9:7860", "localhost"), ("192.168.1.8", "evil.example")),
         ("0.0.0.0", (), ("10.0.0.7", "[fe80::1]:80"), ("evil.example", "10.0.0.7.evil.example")),
         ("::", ("Clips.example",), ("clips.example", "[fd00::7]"), ("evil.example",)),
-        ("127.0.0.1", ("*",), ("evil.example", "10.0.0.7"), ()),
+        ("127.0.0.1", ("*",), ("evil.example", "10.0.0.7"), ("a@b",)),
     ],
 )
 def test_names_of_the_server(

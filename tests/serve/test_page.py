@@ -87,6 +87,73 @@ def test_a_hasty_visitor(visit: Visit, pipeline: StandIn) -> None:
     assert len(pipeline.made) == 1
 
 
+def test_the_focus_stays_while_a_clip_is_made(visit: Visit, pipeline: StandIn) -> None:
+    pipeline.may_go_on.clear()
+    visitor = visit()
+    visitor.choose("drum")
+    button = visitor.page.get_by_role("button", name="Make the clip")
+    button.press("Enter")
+    visitor.page.get_by_text("Being made").first.wait_for()
+    assert button.get_attribute("aria-disabled") == "true"
+    assert visitor.page.evaluate("document.activeElement.id") == "make"
+    visitor.page.keyboard.press("Enter")
+    pipeline.may_go_on.set()
+    visitor.sees("Clip 1")
+    assert len(pipeline.made) == 1, "once is enough"
+
+
+def test_another_sound_and_its_marks(visit: Visit) -> None:
+    """The last sound that was chosen is drawn, even where an earlier one is read more slowly."""
+    visitor = visit()
+    visitor.choose("drum")
+    visitor.page.get_by_role("button", name="Add a beat").click()
+    beats = visitor.page.get_by_role("slider", name="Beat")
+    assert beats.count() == 1
+    visitor.page.evaluate(
+        """() => {
+            const read = AudioContext.prototype.decodeAudioData;
+            const late = new Promise((resolve) => (window.goOn = resolve));
+            let count = 0;
+            AudioContext.prototype.decodeAudioData = async function (bytes) {
+                const sound = await read.call(this, bytes);
+                if (!count++) await late;
+                return sound;
+            };
+        }"""
+    )
+    visitor.choose("ball")
+    assert beats.count() == 0
+    visitor.choose("hammer")
+    wave = visitor.page.locator(".wave")
+    visitor.page.wait_for_function("document.querySelector('.wave').getAttribute('d')")
+    drawn = wave.get_attribute("d")
+    visitor.page.evaluate("goOn()")
+    visitor.page.wait_for_timeout(100)
+    assert wave.get_attribute("d") == drawn
+
+
+def test_beats_and_keyframes_exclude_each_other(visit: Visit, pipeline: StandIn) -> None:
+    visitor = visit()
+    visitor.choose("drum")
+    visitor.make()
+    visitor.sees("Clip 1")
+    note = visitor.page.locator("#timeline .note")
+    beats, keyframes = visitor.page.locator("#beats"), visitor.page.locator("#keyframes")
+    visitor.page.get_by_role("slider", name="Keyframe 12").press("ArrowLeft")
+    assert keyframes.input_value()
+    visitor.page.get_by_role("button", name="Add a beat").click()
+    assert (bool(beats.input_value()), keyframes.input_value()) == (True, "")
+    assert "1 beat as you put it" in note.inner_text()
+    assert "keyframes are as the server finds them" in note.inner_text()
+    visitor.setting("keyframes").fill("uniform")
+    visitor.setting("keyframes").press("Tab")
+    assert beats.input_value() == ""
+    assert "beats are as the server finds them" in note.inner_text()
+    visitor.make()
+    visitor.sees("Clip 2")
+    assert note.inner_text() == ""
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_files_of_ones_own(visit: Visit, pipeline: StandIn, kind: str) -> None:
     visitor = visit()
@@ -135,6 +202,7 @@ def test_an_error_stays_at_its_field_and_the_clip_stays_too(visit: Visit) -> Non
     visitor.sees("Clip 1")
     for field, value, error in (
         ("keyframes", "0,1", "2 given; want auto, uniform or 12 ascending"),
+        ("start", "99", "start is 99 s, beyond the end of the sound"),
         ("length", "99", "this server makes clips of 60 s at most"),
         ("interpolator-steps", "0", "interpolator-steps 0: want a whole number"),
     ):

@@ -56,6 +56,7 @@ async function start() {
   find("order").addEventListener("submit", async (event) => {
     event.preventDefault();
     await choosing;
+    if (making.isWorking) return;
     const missing = ["audio", "image"].filter((kind) => !sources[kind].file);
     if (missing.length) {
       settings.clearErrors();
@@ -66,6 +67,7 @@ async function start() {
     form.append("image", sources.image.file);
     form.append("audio", sources.audio.file);
     settings.fill(form);
+    timeline.note.textContent = ""; // what it asks for is done
     run(() => placeOrder(form));
   });
 

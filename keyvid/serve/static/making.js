@@ -36,6 +36,10 @@ export class Making {
     }
   }
 
+  get isWorking() {
+    return find("make").getAttribute("aria-disabled") === "true";
+  }
+
   async cancel() {
     this.stopped.abort();
     if (this.job) await discard(this.job).catch(() => {}); // it may have ended meanwhile
@@ -54,7 +58,7 @@ export class Making {
 
   #show(isWorking) {
     find("progress").hidden = find("cancel").hidden = !isWorking;
-    find("make").disabled = isWorking;
+    find("make").setAttribute("aria-disabled", isWorking); // disabled, it would lose the focus
     find("bar").removeAttribute("value");
     find("how-far").textContent = "";
     if (isWorking) this.job = undefined;

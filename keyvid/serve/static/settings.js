@@ -80,7 +80,9 @@ export class Settings {
   }
 
   fieldOf(message) {
-    const [subject] = message.split(/[:;,]/, 1);
+    const [subject, cause = ""] = message.split(/[:;,]/, 2);
+    const named = this.names.find((name) => cause.startsWith(` ${name} is `)); // "the sound: start is 99 s"
+    if (named) return named;
     if (/picture|file image/.test(subject)) return "image";
     if (/sound|file audio/.test(subject)) return "audio";
     const said = this.names.filter((name) => new RegExp(`(^| )${name}( |$)`).test(subject));

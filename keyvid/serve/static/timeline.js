@@ -48,7 +48,10 @@ export class Timeline {
       settings.input(name)?.addEventListener("change", () => this.#draw());
     }
     for (const name of ["keyframes", "beats"]) {
-      settings.input(name)?.addEventListener("change", () => this.#showMarks());
+      settings.input(name)?.addEventListener("change", () => {
+        this.#showMarks();
+        this.note.textContent = this.#giveUpOther(name);
+      });
     }
   }
 
@@ -59,9 +62,16 @@ export class Timeline {
     this.found = undefined;
     if (this.settings.get("keyframes").includes(",")) this.settings.set("keyframes", "");
     if (this.settings.has("beats")) this.settings.set("beats", "");
-    this.sound = await decode(file);
+    this.note.textContent = "";
+    this.#showMarks();
+    this.sound = undefined;
     this.#draw();
-    this.note.textContent = this.sound ? "" : "The browser cannot draw this sound; the server may read it.";
+    this.file = file;
+    const sound = await decode(file);
+    if (file !== this.file) return; // another was chosen meanwhile
+    this.sound = sound;
+    this.#draw();
+    if (!sound) this.note.textContent = "The browser cannot draw this sound; the server may read it.";
   }
 
   /** Draws what `report` says of a finished clip. */
@@ -85,7 +95,7 @@ export class Timeline {
     const frames = Math.round(this.seconds * fps);
     const field = (name, count) => (values) => {
       this.settings.set(name, values.join(","));
-      this.note.textContent = `${count(values.length)}; "Make the clip" makes it so.`;
+      this.note.textContent = `${count(values.length)}; "Make the clip" makes it so. ${this.#giveUpOther(name)}`;
     };
     this.keyframes = new Marks({
       noun: "Keyframe",
@@ -133,11 +143,30 @@ export class Timeline {
     }
   }
 
+  /** Unsets beats where keyframes are given, and the other way round; says so. */
+  #giveUpOther(name) {
+    const other = name === "beats" ? "keyframes" : "beats";
+    const isSet = (field) => this.settings.has(field) && !["", "auto"].includes(this.settings.get(field));
+    if (!isSet(name) || !isSet(other)) return "";
+    this.settings.set(other, "");
+    if (other === "beats") this.#showBeats();
+    else this.#showKeyframes();
+    return `One excludes the other: ${other} are as the server finds them.`;
+  }
+
   #showMarks() {
+    this.#showKeyframes();
+    this.#showBeats();
+  }
+
+  #showKeyframes() {
     const given = this.settings.get("keyframes");
     const fits = Math.round(this.seconds * this.model.fps) <= this.model.frames; // one segment
     const frames = given.includes(",") ? numbers(given) : fits ? (this.found?.keyframes ?? []) : [];
     this.keyframes.show(frames.filter(Number.isFinite));
+  }
+
+  #showBeats() {
     const beats = this.settings.get("beats");
     if (this.settings.has("beats")) this.beats.show(beats ? numbers(beats).filter(Number.isFinite) : []);
   }
