@@ -125,7 +125,7 @@ def test_another_sound_and_its_marks(visit: Visit) -> None:
     assert beats.count() == 0
     visitor.choose("hammer")
     wave = visitor.page.locator(".wave")
-    visitor.page.wait_for_function("document.querySelector('.wave').getAttribute('d')")
+    visitor.page.wait_for_function("() => document.querySelector('.wave').getAttribute('d')")
     drawn = wave.get_attribute("d")
     visitor.page.evaluate("goOn()")
     visitor.page.wait_for_timeout(100)
