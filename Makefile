@@ -18,7 +18,7 @@ types:
 test:
 	$(ONE_THREAD) $(PYTEST) $(IN_TWO)
 
-# At each save, in less than a minute: bundles, engines, runtime, scores, server and house. Left out
+# Before each commit, in two to three minutes: bundles, engines, runtime, scores, server and house. Left out
 # are tests/keyvid_ref, parity, export, bench and mutation, processes that are killed, and single
 # tests that take more than a second of processor time (marked "long"), clips of networks among them.
 QUICK = tests/bundle tests/engines tests/runtime tests/score tests/serve \
