@@ -192,14 +192,8 @@ def _checked_prompt(prompt: object) -> str:
 def _num_frames(length: float | str | None, size: Dimensions) -> int:
     if length is None:
         return size.frames
-    seconds = parse_time(length, "length")
-    num_frames = round(seconds * size.fps)
-    if not num_frames or seconds > MAX_SECONDS:
-        raise SettingsError(
-            f"length is {length}; want full, or seconds from {1 / size.fps:.2f} to "
-            f"{MAX_SECONDS:.0f}"
-        )
-    return num_frames
+    least = round(1 / size.fps, 2)  # as people write the time of one frame
+    return round(parse_time(length, "length", least, MAX_SECONDS) * size.fps)
 
 
 def _asked(request: Request) -> dict[str, Any]:

@@ -50,7 +50,7 @@ PICTURES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty": ("bad.png", Path.touch, r"is empty \(0 bytes\); give a whole file"),
     "truncated png": ("bad.png", lambda path: first_half("picture.png", path), "not a picture"),
     "truncated jpeg": ("bad.jpg", jpeg_half, r"not a picture .*truncated.*; give a whole PNG"),
-    "text": ("bad.png", lambda path: path.write_text("hello"), "not a picture that can be read"),
+    "text": ("bad.png", lambda path: path.write_text("hello"), "of a kind that is not read here"),
     "sound": ("bad.png", lambda path: first_half("sound.wav", path), "not a picture"),
     "folder": ("bad.png", Path.mkdir, "is not a file; give the name of one"),
     "bomb": (
@@ -163,6 +163,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "few keyframes": (["--keyframes", "0,5"], "keyframes '0,5': 2 given"),
     "late start": (["--start", "9"], r"start is 9 s, beyond the end of .* lasts 2\.00 s; start"),
     "negative start": (["--start", "-1"], r"start is -1.*; expected seconds from 0 to 86400"),
+    "negative length": (["--length", "-3"], r"length is -3; expected seconds from 0\.04 to 3600"),
     "unknown option": (["--fps", "30"], r"No such option.*See keyvid-infer --help\."),
     "third file": (["more.wav"], r"unexpected extra argument.*See keyvid-infer --help\."),
     "output folder": (["-o", "no/a.mp4"], r"no/a\.mp4: .* there is no folder no; create it"),
@@ -226,6 +227,13 @@ def test_option(
     options, message = OPTIONS[case]
     arguments = ["picture.png", "sound.wav", "--bundle", "hollow", *options]
     check_refusal(arguments, message, capsys, contents)
+
+
+def test_sound_before_picture(
+    workplace: Path, capsys: pytest.CaptureFixture[str], contents: Contents
+) -> None:
+    order = r"first, then AUDIO, as in: picture\.png sound\.wav\."
+    check_refusal(["sound.wav", "picture.png"], order, capsys, contents)
 
 
 @pytest.mark.parametrize("arguments", [[], ["picture.png"]])

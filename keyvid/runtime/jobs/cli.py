@@ -5,6 +5,7 @@ The pipeline and its libraries are imported when a clip is made, so that `--help
 
 import json
 import logging
+import mimetypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -155,7 +156,14 @@ def _infer(
     for name, value in (("IMAGE", image), ("AUDIO", audio)):
         if value is None:
             raise click.UsageError(f"Missing argument '{name}'.")
+    if [_kind(image), _kind(audio)] == ["audio", "image"]:
+        raise click.UsageError(f"IMAGE comes first, then AUDIO, as in: {audio} {image}.")
     _make_one({"image": image, "audio": audio, **values}, loading, resume)
+
+
+def _kind(name: str | None) -> str:
+    """audio, image or video, by a file's name."""
+    return (mimetypes.guess_type(name or "")[0] or "").split("/")[0]
 
 
 def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:

@@ -18,11 +18,13 @@ _PLACES = {
 }
 
 
-def parse_time(value: object, name: str = "start") -> float:
+def parse_time(
+    value: object, name: str = "start", least: float = 0.0, most: float = LATEST_SECOND
+) -> float:
     """A time in seconds, from a number or from text such as 1.5, 0:01.5 or 1:02:03.
 
     Raises:
-        SettingsError: it is no time from 0 to 24 hours.
+        SettingsError: it is no time from `least` to `most`.
     """
     try:
         clock = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -32,9 +34,9 @@ def parse_time(value: object, name: str = "start") -> float:
             seconds = float(value)  # type: ignore[arg-type] # what is no number is refused here
     except (TypeError, ValueError, OverflowError, RuntimeError):
         seconds = math.nan
-    if isinstance(value, bool) or not 0 <= seconds <= LATEST_SECOND:
+    if isinstance(value, bool) or not least <= seconds <= most:
         raise SettingsError(
-            f"{name} is {str(value)[:40]}; expected seconds from 0 to {LATEST_SECOND:.0f}, "
+            f"{name} is {str(value)[:40]}; expected seconds from {least:g} to {most:g}, "
             "or a time such as 1:02.5"
         )
     return seconds

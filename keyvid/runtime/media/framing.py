@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keyvid.errors import MediaError
 from keyvid.remarks import remark
@@ -149,7 +149,8 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def unreadable(name: str, error: Exception) -> MediaError:
     """The error for a picture of which a decoder says this."""
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "of a kind that is not read here" if unknown else decoder_message(error)
     return MediaError(
-        f"{name}: not a picture that can be read ({decoder_message(error)}); "
-        "give a whole PNG, JPEG or WebP file"
+        f"{name}: not a picture that can be read ({reason}); give a whole PNG, JPEG or WebP file"
     )

@@ -157,8 +157,9 @@ def check_format(name: str, rate: int, channels: int) -> None:
             "convert the sound"
         )
     if not 1 <= channels <= MOST_CHANNELS:
+        found = channels or "an unknown number of"
         raise MediaError(
-            f"{name}: {channels} channels, expected 1 to {MOST_CHANNELS}; mix the sound down"
+            f"{name}: {found} channels, expected 1 to {MOST_CHANNELS}; mix the sound down"
         )
 
 
