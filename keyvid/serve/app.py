@@ -16,6 +16,8 @@ from keyvid.serve.head import HeadAsGet
 from keyvid.serve.hosts import Hosts
 from keyvid.serve.page import docs, page
 from keyvid.serve.problems import explain_problems
+from keyvid.serve.record import Record
+from keyvid.serve.tokens import Tokens
 from keyvid.serve.videos import videos_router
 from keyvid.serve.workshop import Workshop
 
@@ -24,20 +26,21 @@ _AT_THE_DOOR: Answers = {
     401: says("The token is missing or wrong"),
     403: says("A page of another site asks"),
     421: says("The server is not called so; see --allow-host"),
+    429: says("Too much at a time; Retry-After says when to come again"),
     503: says("Too many requests at a time"),
 }
 
 
 def make_app(
     workshop: Workshop,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     hosts: Hosts | None = None,
     has_page: bool = True,
 ) -> FastAPI:
     """The application around `workshop`, which works as long as the application runs.
 
     Args:
-        token: asked for where it is not None.
+        tokens: of which one is asked for, None for none.
         hosts: by which it may be called, None for those of this machine alone.
     """
 
@@ -61,7 +64,8 @@ def make_app(
     )
     app.state.workshop = workshop
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Guard, token=token, hosts=hosts or Hosts(), metrics=workshop.metrics)
+    app.add_middleware(Guard, tokens=tokens, hosts=hosts or Hosts())
+    app.add_middleware(Record, metrics=workshop.metrics)
     explain_problems(app)
     routers = (clips_router(workshop), videos_router(workshop), model.router, health.router, docs)
     for router in routers:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keyvid.command import CONTEXT, common_options, run_command, say
+from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.errors import SettingsError
+from keyvid.serve import logbook
+from keyvid.serve.hosts import Hosts, is_loopback
 from keyvid.serve.limits import Limits
+from keyvid.serve.tokens import Tokens
 from keyvid.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -57,6 +60,12 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     type=click.Path(path_type=Path),
     help="File with the token that clients must send; browsers ask for it as the password  "
     "[env: KEYVID_TOKEN, the token itself]",
+)
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with a token for each client, as lines of NAME TOKEN or NAME sha256:HEX",
 )
 @click.option(
     "--allow-host",
@@ -141,6 +150,13 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     show_default=True,
     help="Seconds to let the running clip finish after SIGTERM",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the lines on stderr",
+)
 @common_options
 def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> None:
     """Make clips over HTTP.
@@ -148,7 +164,9 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
     The web page is at /, the API reference at /docs. Both can be reached from this machine only,
     unless --host says otherwise. Clips are made one after the other.
     """
-    token = _read_token(options["token_file"])
+    logbook.begin(options["log_format"])
+    tokens = Tokens.read(os.environ.get("KEYVID_TOKEN"), options["token_file"], options["tokens"])
+    _warn_if_open(host, tokens)
     root_path = _check_root_path(options["root_path"])
     _require("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
     limits = Limits(
@@ -163,7 +181,6 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
 
     from keyvid.runtime.pipeline import Pipeline
     from keyvid.serve.app import make_app
-    from keyvid.serve.hosts import Hosts
     from keyvid.serve.metrics import Metrics
     from keyvid.serve.workplace import workplace
     from keyvid.serve.workshop import Workshop
@@ -174,9 +191,11 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
             bundle, options["engine"], threads=options["threads"], max_memory=options["max_memory"]
         ) as pipeline,
     ):
-        workshop = Workshop(pipeline, limits, folder, Metrics())
+        metrics = Metrics()
+        metrics.watch_disk(folder)
+        workshop = Workshop(pipeline, limits, folder, metrics)
         hosts = Hosts.of(host, options["allow_host"])
-        app = make_app(workshop, token, hosts, has_page=not no_page)
+        app = make_app(workshop, tokens, hosts, has_page=not no_page)
         address = _Address(host, port, root_path, options["trust_proxy"])
         _run(app, workshop, address)
 
@@ -196,27 +215,15 @@ class _Address:
     proxies: str
 
 
-def _read_token(file: Path | None) -> str | None:
-    """The token to ask for, None for none.
-
-    Raises:
-        SettingsError: the file cannot be read, or the token is empty.
-    """
-    token, source = os.environ.get("KEYVID_TOKEN"), "KEYVID_TOKEN"
-    if file is not None:
-        source = str(file)
-        try:
-            token = file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: cannot be read as a token: {error}") from error
-    if token is None:
-        return None
-    if not token.strip():
-        raise SettingsError(
-            f"{source}: the token is empty, which would let everybody in; "
-            "put one there, or leave it out"
+def _warn_if_open(host: str, tokens: Any) -> None:
+    """Say what it means to listen beyond this machine without a token."""
+    if tokens is None and not is_loopback(host):
+        log.warning(
+            "--host %s lets other machines in, and there is no token: whoever reaches this port "
+            "can make clips, and see and delete those of others; give --tokens FILE or "
+            "--token-file FILE",
+            host,
         )
-    return token.strip()
 
 
 def _check_root_path(path: str) -> str:
@@ -282,9 +289,9 @@ def _run(app: Any, workshop: "Workshop", at: _Address) -> None:
     socket = _bind(config)
     address = socket.getsockname()
     name = f"[{address[0]}]" if ":" in address[0] else address[0]
-    say(f"keyvid-serve: http://{name}:{address[1]}/ on {workshop.pipeline.engine.name}")
+    logbook.note(f"http://{name}:{address[1]}/ on {workshop.pipeline.engine.name}")
     Server(config).run([socket])
-    say("keyvid-serve: stopped")
+    logbook.note("stopped")
 
 
 def _bind(config: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-import secrets
+import math
 from collections import Counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keyvid.serve.hosts import Hosts, is_same_origin
-from keyvid.serve.metrics import Metrics
 from keyvid.serve.problems import path_of, problem
+from keyvid.serve.tokens import Attempts, Tokens
 
 MOST_REQUESTS = 200  # at a time
 MOST_OF_ONE = 100  # address
@@ -34,19 +34,22 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: asks who it is, counts the answers, and tells browsers to be strict.
+    """ASGI middleware: asks who it is, and tells browsers to be strict.
+
+    Who it is stands in `request.state.client` then: the name that belongs to the token, or the
+    address where there is no name.
 
     Args:
-        token: given as `Authorization: Bearer TOKEN`, or as the password that a browser asks for;
+        tokens: given as `Authorization: Bearer TOKEN`, or as the password that a browser asks for;
             None lets everybody in.
         hosts: by which the server may be called.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Hosts, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens | None, hosts: Hosts) -> None:
         self._app = app
-        self._token = token
+        self._tokens = tokens
         self._hosts = hosts
-        self._metrics = metrics
+        self._attempts = Attempts()
         self._inside: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,25 +60,25 @@ class Guard:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.responses.labels(message["status"]).inc()
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        client = (scope.get("client") or ("",))[0]
-        refusal = self._refusal(scope, client)
+        address = (scope.get("client") or ("",))[0]
+        scope["state"] = {**scope.get("state", {}), "client": address}
+        refusal = self._refusal(scope, address)
         if refusal:
             await refusal(scope, receive, send_on)
             return
-        self._inside[client] += 1
+        self._inside[address] += 1
         try:
             await self._app(scope, receive, send_on)
         finally:
-            self._inside[client] -= 1
+            self._inside[address] -= 1
             self._inside += Counter()  # forgets those that have left
 
-    def _refusal(self, scope: Scope, client: str) -> Response | None:
+    def _refusal(self, scope: Scope, address: str) -> Response | None:
         """The answer to a request that does not come in."""
         path = path_of(scope)
         if path in _OPEN_TO_ALL:
@@ -88,26 +91,40 @@ class Guard:
             return problem(path, 421, detail)
         if scope["method"] not in _READS_ONLY and not _is_of_this_site(headers):
             return problem(path, 403, "another site's page asks for this; open the server's own")
-        if not self._knows(headers.get("authorization", "")):
-            detail = "the token is missing or wrong; send 'Authorization: Bearer TOKEN'"
-            return problem(path, 401, detail, _CHALLENGE)
-        if self._inside[client] >= MOST_OF_ONE or self._inside.total() >= MOST_REQUESTS:
+        if stranger := self._check_token(scope, headers.get("authorization"), address):
+            return stranger
+        if self._inside[address] >= MOST_OF_ONE or self._inside.total() >= MOST_REQUESTS:
             return problem(path, 503, "too many requests at a time", {"Retry-After": "1"})
         return None
 
-    def _knows(self, authorization: str) -> bool:
-        if self._token is None:
-            return True
-        kind, _, given = authorization.partition(" ")
-        secret = given.strip().encode("latin-1")
-        if kind.lower() == "basic":
-            try:
-                secret = base64.b64decode(secret).partition(b":")[2]
-            except binascii.Error:
-                return False
-        elif kind.lower() != "bearer":
-            return False
-        return secrets.compare_digest(secret, self._token.encode())
+    def _check_token(self, scope: Scope, header: str | None, address: str) -> Response | None:
+        """The answer to who has no token; notes the name of who has one."""
+        if self._tokens is None:
+            return None
+        path = path_of(scope)
+        if header is not None:
+            if wait := self._attempts.seconds_to_wait(address):
+                retry = {"Retry-After": str(math.ceil(wait))}
+                return problem(path, 429, "too many wrong tokens came from this address", retry)
+            name = self._tokens.name_of(_secret_of(header))
+            if name is not None:
+                scope["state"]["client"] = name or address
+                return None
+            self._attempts.count(address)
+        detail = "the token is missing or wrong; send 'Authorization: Bearer TOKEN'"
+        return problem(path, 401, detail, _CHALLENGE)
+
+
+def _secret_of(authorization: str) -> bytes:
+    """The token in an `Authorization` header, b"" for none."""
+    kind, _, given = authorization.partition(" ")
+    secret = given.strip().encode("latin-1")
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(secret).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return secret if kind.lower() == "bearer" else b""
 
 
 def _is_of_this_site(headers: Headers) -> bool:

@@ -25,7 +25,10 @@ class HeadAsGet:
             else:
                 raise _BodyBegins
 
+        asked = {**scope, "method": "GET"}
         try:
-            await self._app({**scope, "method": "GET"}, receive, send_head)
+            await self._app(asked, receive, send_head)
         except* _BodyBegins:
             await send({"type": "http.response.body", "body": b""})
+        finally:
+            scope["route"] = asked.get("route")

@@ -47,6 +47,12 @@ class Hosts:
         return address is not None and (address.is_loopback or self.any_address)
 
 
+def is_loopback(listens_at: str) -> bool:
+    """Whether only this machine reaches who listens at an address or name."""
+    address = _address(listens_at)
+    return listens_at == "localhost" or (address is not None and address.is_loopback)
+
+
 def is_same_origin(origin: str, host: str) -> bool:
     """Whether an `Origin` header speaks of the site that a `Host` header names.
 

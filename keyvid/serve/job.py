@@ -36,7 +36,7 @@ class Job:
         seconds_left: None while it is not known.
         prompt, scale: as they were ordered.
         created: seconds since 1970.
-        started, ended, deadline: by the clock; the last is when it is given up.
+        ordered, started, ended, deadline: by the clock; the last is when it is given up.
         is_unwanted: whether somebody has cancelled it.
     """
 
@@ -61,6 +61,7 @@ class Job:
     def __post_init__(self) -> None:
         assert self.order is not None, "there is one until the job has ended"
         self.folder = self.folder / self.id
+        self.ordered = self.clock()
         self.num_frames = self.order.prepared.inputs.num_frames
         self.remarks = self.order.prepared.remarks
         self._forecast = Forecast(self.clock)

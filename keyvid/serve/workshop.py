@@ -17,6 +17,7 @@ from keyvid.errors import KeyvidError
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.outputs import make_outputs
 from keyvid.runtime.pipeline import Pipeline
+from keyvid.serve import logbook
 from keyvid.serve.job import CLIP, PLOT, REPORT, Clock, Job, State, WorkStopped
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
@@ -204,6 +205,7 @@ class Workshop:
                 return None
             job = self._running = self._line.popleft()
             job.started = self._clock()
+            self.metrics.queue_seconds.observe(job.started - job.ordered)
             job.deadline = job.started + self.limits.job_seconds
             job.state = "running"
         return job
@@ -260,4 +262,11 @@ class Workshop:
         job.seconds_left = None
         job.state = state
         self.metrics.clips.labels(state).inc()
-        log.info("job %s: %s %s", job.id, state, error)
+        logbook.note(
+            "job",
+            id=job.id,
+            state=state,
+            waited=round(job.started - job.ordered, 3) if job.started else None,
+            seconds=round(job.ended - job.started, 3) if job.started else None,
+            error=error or None,
+        )

@@ -22,6 +22,7 @@ from keyvid.runtime.request import Prepared
 from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
+from keyvid.serve.tokens import Tokens
 from keyvid.serve.workshop import Workshop
 from tests.serve.live import listening
 
@@ -92,7 +93,8 @@ def make(pipeline: StandIn, tmp_path: Path) -> Callable[..., FastAPI]:
     def make_it(limits: Limits | None = None, token: str | None = None) -> FastAPI:
         folder = tmp_path / "server"
         folder.mkdir()
-        return make_app(Workshop(pipeline, limits or Limits(), folder, Metrics()), token)
+        tokens = Tokens.of_one(token) if token else None
+        return make_app(Workshop(pipeline, limits or Limits(), folder, Metrics()), tokens)
 
     return make_it
 

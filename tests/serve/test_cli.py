@@ -1,9 +1,13 @@
 """`keyvid-serve`: what it refuses, and a clip of the packaged model."""
 
+import json
 import socket
 import sys
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,7 +22,7 @@ from keyvid.serve.metrics import Metrics
 from keyvid.serve.workplace import workplace
 from keyvid.serve.workshop import Workshop
 from tests.serve.conftest import EXAMPLES
-from tests.serve.server import running
+from tests.serve.server import Server, running
 
 
 @pytest.mark.parametrize("module", ["uvicorn", "fastapi_offline"])
@@ -65,6 +69,64 @@ def test_the_token_of_a_file_is_asked_for(tmp_path: Path) -> None:
         assert httpx2.get(f"{server.url}/model", headers=allowed).status_code == 200
         foreign = {**allowed, "host": "evil.example"}
         assert httpx2.get(f"{server.url}/model", headers=foreign).status_code == 421
+
+
+def test_the_log_is_a_line_a_request_and_a_job(
+    tmp_path: Path, order: Callable[..., dict[str, Any]]
+) -> None:
+    (tmp_path / "tokens").write_text(f"anna {'a' * 16}\n")
+    options = ["--tokens", str(tmp_path / "tokens"), "--log-format", "json", "--threads", "1"]
+    with running(tmp_path / "log", tmp_path / "temporary", *options) as server:
+        allowed = {"authorization": f"Bearer {'a' * 16}"}
+        placed = httpx2.post(f"{server.url}/clips", **order(steps="1"), headers=allowed).json()
+        httpx2.get(f"{server.url}/a%0ab?token=c", headers={"x-forwarded-for": "192.0.2.7"})
+        httpx2.get(f"{server.url}/healthz")
+        while not (jobs := [line for line in lines_of(server) if line["event"] == "job"]):
+            time.sleep(0.1)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        lines = lines_of(server)
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(line["client"], line["path"], line["status"]) for line in requests] == [
+        ("anna", "/clips", 202),
+        ("192.0.2.7", "/a%0ab", 401),
+    ]
+    assert requests[0]["address"] == "127.0.0.1"
+    assert [(job["id"], job["state"]) for job in jobs] == [(placed["id"], "done")]
+    assert jobs[0]["seconds"] > 0
+    assert jobs[0]["waited"] >= 0
+    for line in lines:
+        assert abs(datetime.fromisoformat(line["time"]).timestamp() - time.time()) < 60
+    assert lines[-1]["event"] == "stopped"
+
+
+def lines_of(server: Server) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in server.log.splitlines()]
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("options", "is_warned"),
+    [
+        (["--host", "0.0.0.0"], True),
+        (["--host", "::"], True),
+        (["--host", "192.168.1.9"], True),
+        (["--host", "localhost"], False),
+        (["--host", "::1"], False),
+        (["--host", "0.0.0.0", "--token-file", "token"], False),
+    ],
+)
+def test_a_server_open_to_all_says_so(
+    options: list[str],
+    is_warned: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("token").write_text("secret")
+    assert main([*options, "--bundle", "nowhere"]) == 2
+    assert ("there is no token: whoever reaches this port" in capsys.readouterr().err) == is_warned
 
 
 @pytest.mark.parametrize(
