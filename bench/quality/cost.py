@@ -34,13 +34,20 @@ def format_calls(sampling: Sampling) -> dict[str, str]:
     }
 
 
+def unet_flops(sampling: Sampling, flops_of_call: FlopsOfCall) -> dict[str, int]:
+    """FLOPs of each U-Net for a clip of one window."""
+    return {
+        unet: sum(
+            steps * flops_of_call(unet, _variant(unet, branches, sampling))
+            for branches, steps in of.items()
+        )
+        for unet, of in unet_calls(sampling).items()
+    }
+
+
 def clip_flops(sampling: Sampling, flops_of_call: FlopsOfCall) -> int:
     """FLOPs of both U-Nets for a clip of one window."""
-    return sum(
-        steps * flops_of_call(unet, _variant(unet, branches, sampling))
-        for unet, of in unet_calls(sampling).items()
-        for branches, steps in of.items()
-    )
+    return sum(unet_flops(sampling, flops_of_call).values())
 
 
 def bundle_flops(bundle: Bundle) -> FlopsOfCall:

@@ -144,29 +144,32 @@ class Line:
         return len(self._running) + earlier
 
     def refusal(
-        self, client: str, seconds_left: Sequence[float], num_workers: int, pace: "Pace"
+        self, client: str, seconds_left: Iterable[float], num_workers: int, pace: "Pace"
     ) -> Refusal | None:
         """Why an order of `client` is not taken now, None where it is.
 
         Args:
-            seconds_left: of each clip that is being made.
+            seconds_left: of each clip that is being made; read only where an answer needs it.
         """
-        of_one = self.rules.waiting_of_one
-        mine = [place for place in self._waiting_places() if place.client == client]
         num_waiting = len(self._places) - len(self._running)
-        if num_waiting >= self.rules.waiting:
-            reason, wanted = "queue", None
-        elif of_one is not None and len(mine) >= of_one:
-            reason, num_waiting = "client", len(mine)
-            wanted = client
-        else:
-            return None
-        order = [self._places[name] for name in self.waiting]
-        starts = expected_starts(seconds_left, [p.work for p in order], num_workers, pace)
-        for place, start in zip(order, starts, strict=True):
-            if wanted in (None, place.client):
-                return Refusal(reason, num_waiting, start)
-        return Refusal(reason, num_waiting, min(seconds_left, default=0.0))  # nothing may wait
+        of_one, wanted = self.rules.waiting_of_one, None
+        reason = "queue"
+        if num_waiting < self.rules.waiting:
+            if of_one is None:
+                return None
+            num_waiting = sum(place.client == client for place in self._waiting_places())
+            if num_waiting < of_one:
+                return None
+            reason, wanted = "client", client
+        left = list(seconds_left)
+        if not num_waiting:  # nothing may wait
+            return Refusal(reason, num_waiting, min(left, default=0.0))
+        if wanted is None:  # there is room when the next one begins, whichever it is
+            return Refusal(reason, num_waiting, expected_starts(left, [0.0], num_workers, pace)[0])
+        line = [self._places[name] for name in self.waiting]
+        starts = expected_starts(left, [place.work for place in line], num_workers, pace)
+        of_client = (at for place, at in zip(line, starts, strict=True) if place.client == wanted)
+        return Refusal(reason, num_waiting, next(of_client, min(left, default=0.0)))
 
     def _waiting_places(self) -> Iterable[Place]:
         return (place for order, place in self._places.items() if order not in self._running)
