@@ -21,6 +21,7 @@ from keyvid.serve.tokens import Tokens
 from keyvid.serve.videos import videos_router
 from keyvid.serve.workshop import Workshop
 
+_UPLOADS_AT_A_TIME = 8  # of the largest
 _DISCARD_EVERY_SECONDS = 5.0
 _AT_THE_DOOR: Answers = {
     401: says("The token is missing or wrong"),
@@ -64,7 +65,8 @@ def make_app(
     )
     app.state.workshop = workshop
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Guard, tokens=tokens, hosts=hosts or Hosts())
+    most_bytes = _UPLOADS_AT_A_TIME * workshop.limits.upload_bytes
+    app.add_middleware(Guard, tokens=tokens, hosts=hosts or Hosts(), most_bytes=most_bytes)
     app.add_middleware(Record, metrics=workshop.metrics)
     explain_problems(app)
     routers = (clips_router(workshop), videos_router(workshop), model.router, health.router, docs)

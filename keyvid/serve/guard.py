@@ -6,10 +6,11 @@ import math
 from collections import Counter
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keyvid.serve.hosts import Hosts, is_same_origin
+from keyvid.serve.hosts import Hosts, is_same_origin, network_of
 from keyvid.serve.problems import path_of, problem
 from keyvid.serve.tokens import Attempts, Tokens
 
@@ -43,14 +44,20 @@ class Guard:
         tokens: given as `Authorization: Bearer TOKEN`, or as the password that a browser asks for;
             None lets everybody in.
         hosts: by which the server may be called.
+        most_bytes: of the bodies of all requests that are in the making, those of one address may
+            be a quarter. All of it may be in memory, several times over.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens | None, hosts: Hosts) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens | None, hosts: Hosts, most_bytes: int = 1 << 30
+    ) -> None:
         self._app = app
         self._tokens = tokens
         self._hosts = hosts
+        self._most_bytes = most_bytes
         self._attempts = Attempts()
-        self._inside: Counter[str] = Counter()
+        self._inside: Counter[str] = Counter()  # requests by network
+        self._held: Counter[str] = Counter()  # bytes of their bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -71,12 +78,31 @@ class Guard:
         if refusal:
             await refusal(scope, receive, send_on)
             return
-        self._inside[address] += 1
+        await self._let_in(network_of(address), scope, receive, send_on)
+
+    async def _let_in(self, network: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count it and its body meanwhile."""
+        received = 0
+
+        async def receive_on() -> Message:
+            nonlocal received
+            message = await receive()
+            length = len(message.get("body", b""))
+            of_one = self._held[network] > self._most_bytes / 4
+            if length and (of_one or self._held.total() > self._most_bytes):
+                raise HTTPException(503, "too much is sent at a time", {"Retry-After": "2"})
+            received += length
+            self._held[network] += length
+            return message
+
+        self._inside[network] += 1
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive_on, send)
         finally:
-            self._inside[address] -= 1
+            self._inside[network] -= 1
+            self._held[network] -= received
             self._inside += Counter()  # forgets those that have left
+            self._held += Counter()
 
     def _refusal(self, scope: Scope, address: str) -> Response | None:
         """The answer to a request that does not come in."""
@@ -93,7 +119,10 @@ class Guard:
             return problem(path, 403, "another site's page asks for this; open the server's own")
         if stranger := self._check_token(scope, headers.get("authorization"), address):
             return stranger
-        if self._inside[address] >= MOST_OF_ONE or self._inside.total() >= MOST_REQUESTS:
+        if (
+            self._inside[network_of(address)] >= MOST_OF_ONE
+            or self._inside.total() >= MOST_REQUESTS
+        ):
             return problem(path, 503, "too many requests at a time", {"Retry-After": "1"})
         return None
 

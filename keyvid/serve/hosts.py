@@ -7,7 +7,7 @@ takes the server for a part of that page. An address in place of a name cannot b
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 ANY = "*"
@@ -64,6 +64,14 @@ def is_same_origin(origin: str, host: str) -> bool:
         return theirs.hostname == ours.hostname and (theirs.port or port) == (ours.port or port)
     except ValueError:
         return False
+
+
+def network_of(address: str) -> str:
+    """What one client has of addresses, by which it is counted: one of IPv4, 2**64 of IPv6."""
+    parsed = _address(address)
+    if isinstance(parsed, IPv6Address) and not parsed.ipv4_mapped:
+        return str(ip_network((parsed, 64), strict=False))
+    return address
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from ipaddress import IPv6Address, ip_address, ip_network
 from operator import or_
 from pathlib import Path
 
 from keyvid.errors import SettingsError
+from keyvid.serve.hosts import network_of
 
 SHORTEST = 16  # characters of a token that stands beside a name
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._@-]{1,64})\s+(?P<token>\S+)")
@@ -125,13 +125,13 @@ class Attempts:
 
     def seconds_to_wait(self, address: str) -> float:
         """Until a token from there is looked at, 0 for now."""
-        free_at = self._free_at.get(_network(address), 0.0)
+        free_at = self._free_at.get(network_of(address), 0.0)
         return max(free_at - self.clock() - (self.most - 1) * self.seconds, 0.0)
 
     def count(self, address: str) -> None:
         """A wrong token came from there."""
         now = self.clock()
-        network = _network(address)
+        network = network_of(address)
         free_at = max(self._free_at.pop(network, now), now) + self.seconds
         if len(self._free_at) >= _MOST_ADDRESSES:
             self._free_at = {key: at for key, at in self._free_at.items() if at > now}
@@ -167,13 +167,3 @@ def _read_line(line: str) -> tuple[str, bytes]:
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
-
-
-def _network(address: str) -> str:
-    """What one person has of addresses: one of IPv4, 2**64 of IPv6."""
-    try:
-        if isinstance(parsed := ip_address(address), IPv6Address):
-            return str(ip_network((parsed, 64), strict=False))
-    except ValueError:
-        pass
-    return address

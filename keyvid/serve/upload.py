@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from anyio import to_thread
 from fastapi import HTTPException, Request
 from starlette.datastructures import FormData
 from starlette.types import Message
@@ -55,7 +56,8 @@ async def read_json(request: Request, most_bytes: int) -> dict[str, Any]:
         HTTPException: 400, 408 or 413, with what is wrong with it.
     """
     try:
-        content = parse_json(await _in_time(_limited(request, most_bytes).body()))
+        body = await _in_time(_limited(request, most_bytes).body())
+        content = await to_thread.run_sync(parse_json, body)
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is no JSON; send an object") from None
     if not isinstance(content, dict):

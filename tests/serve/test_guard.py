@@ -4,12 +4,14 @@ import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
@@ -19,6 +21,7 @@ from keyvid.serve.guard import Guard
 from keyvid.serve.hosts import Hosts, is_same_origin
 from keyvid.serve.tokens import Attempts, Tokens
 from tests.serve.conftest import StandIn
+from tests.serve.live import listening
 
 pytestmark = pytest.mark.security
 
@@ -250,3 +253,72 @@ def test_many_requests_at_a_time(
     monkeypatch.setattr(guard, "MOST_OF_ONE", 1)
     for _ in range(3):
         assert client.get("/model").status_code == 200, "one after the other is not at a time"
+
+
+def test_only_so_much_is_held_at_a_time() -> None:
+    """Of bodies that are here while their orders wait; one address may take a quarter."""
+    app = FastAPI()
+
+    @app.post("/")
+    async def take(request: Request) -> int:
+        return len(await request.body())
+
+    guarded = Guard(app, None, Hosts(), most_bytes=4000)
+    client = TestClient(guarded, "http://localhost", client=("a", 1))
+    for _ in range(10):
+        assert client.post("/", content=bytes(1000)).json() == 1000, "one after the other"
+    for held, is_taken in (
+        ({"a": 1000}, True),
+        ({"a": 1001}, False),
+        ({"b": 4000}, True),
+        ({"b": 4001}, False),
+    ):
+        guarded._held.update(held)
+        answer = client.post("/", content=b"more")
+        assert answer.status_code == (200 if is_taken else 503)
+        assert answer.headers.get("retry-after") == (None if is_taken else "2")
+        assert guarded._held == held, "what was sent is forgotten with the request"
+        guarded._held.clear()
+
+
+@pytest.mark.parametrize("path", ["/pieces", "/whole"])
+@pytest.mark.parametrize("kind", ["keep-alive", "close"])
+def test_unread_answers_end_by_themselves(
+    path: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is in the making, and one that only waits for the client to read."""
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.4)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    size, piece = 64 << 20, bytes(1 << 16)
+    app = FastAPI()
+    app.get("/pieces")(lambda: StreamingResponse(piece for _ in range(size // len(piece))))
+    app.get("/whole")(lambda: Response(bytes(size)))
+    with listening(app) as url, socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        lazy.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        lazy.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {kind}\r\n\r\n".encode())
+        received = len(lazy.recv(1 << 16))
+        time.sleep(1.5)
+        lazy.settimeout(10)
+        with suppress(ConnectionError):
+            while part := lazy.recv(1 << 20):
+                received += len(part)
+    assert received < size / 2
+
+
+def test_slow_readers_get_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is still to be read when the server would close."""
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    size = 6 << 20
+    app = FastAPI()
+    app.get("/")(lambda: Response(bytes(size)))
+    with listening(app) as url, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        received = 0
+        while part := slow.recv(1 << 18):
+            received += len(part)
+            time.sleep(0.02)
+    assert received > size

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from keyvid.serve import references
 from keyvid.serve.limits import Limits
 from tests.serve.conftest import EXAMPLES, StandIn
 
@@ -118,6 +119,17 @@ def test_orders_that_are_refused(
     answer = serve().post("/v1/videos", json={**values, **change})
     assert answer.status_code == status
     assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 15, 16, 17, 100])
+def test_base64_in_pieces(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "_PIECE", 12)
+    content = bytes(range(length))
+    text = base64.b64encode(content).decode()
+    assert references._decoded(text).read() == content
+    for wrong in (f"{text[:4]}==={text[4:]}", f"{text}!", f"AA=={text or 'AA=='}"):
+        with pytest.raises(ValueError, match=r".*"):
+            references._decoded(wrong)
 
 
 @pytest.mark.parametrize("body", ["[", "[]", "null", "[" * 9_000, "[" * 100_000])

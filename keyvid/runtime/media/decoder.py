@@ -18,6 +18,7 @@ from keyvid.remarks import collected
 from keyvid.runtime.media import picture_file, sound_file
 
 _MOST_REQUEST = 1 << 16  # bytes
+_NICE = 5  # clips that are in the making go before files that somebody sends
 _LARGE = 300 << 20  # bytes of memory with which a process is not kept
 
 Result = tuple[dict[str, Any], np.ndarray | None]
@@ -34,6 +35,7 @@ def serve(descriptor: int) -> None:
     """Answer what is asked through a socket until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the one who asks
     _limit(resource.RLIMIT_CORE, 0)
+    os.nice(_NICE)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # libraries print what they think of a file
     logging.getLogger("keyvid").addHandler(logging.NullHandler())

@@ -15,12 +15,15 @@ from keyvid.runtime.media.ffmpeg import MOST_PIXELS
 from keyvid.runtime.media.framing import frame_picture, unreadable
 from keyvid.runtime.media.jpeg import check_jpeg
 from keyvid.runtime.media.picture_format import coding_of, formats_for
+from keyvid.runtime.media.png import check_png
 from keyvid.vocabulary import Fit
 
 _MOST_PIXELS_JPEG = 2 * MOST_PIXELS  # decoded at a fraction of its size
 _LOST = 0.1  # of the rows: with more missing, a picture is not the one that was meant
 _JPEGS = ("JPEG", "MPO")
-_BLANK = {"JPEG": 128, "MPO": 128, "PNG": 0, "GIF": 0, "TIFF": 0}  # what missing rows are left as
+# What missing rows are left as: where nothing came of a JPEG 0, and else grey, which is one less
+# where it is inverted (CMYK).
+_BLANK = {"JPEG": (0, 127, 128), "MPO": (0, 127, 128), "PNG": (0,), "GIF": (0,), "TIFF": (0,)}
 
 
 def load(
@@ -94,7 +97,6 @@ def read_picture(file: IO[bytes], name: str, side: int) -> tuple[Image.Image, Co
 
 
 def _decode(file: IO[bytes], name: str, side: int) -> tuple[Image.Image, Coding]:
-    check_jpeg(file, name)
     with _opened(file, name) as image:
         # A JPEG can be decoded at 1/2, 1/4 or 1/8: less memory, the same result.
         image.draft(None, (side, side))
@@ -104,6 +106,8 @@ def _decode(file: IO[bytes], name: str, side: int) -> tuple[Image.Image, Coding]
 
 def _opened(file: IO[bytes], name: str) -> Image.Image:
     """A picture that is of a format of ours and not too large, not yet decoded."""
+    check_jpeg(file, name)
+    check_png(file, name)
     formats = formats_for(file, name)
     file.seek(0)
     with warnings.catch_warnings():
@@ -124,8 +128,13 @@ def _decoded_rows(image: Image.Image) -> int:
     if blank is None:
         return 0
     rows = np.asarray(image).reshape(image.height, -1)
-    below = (row for row in range(image.height, 0, -1) if (rows[row - 1] != blank).any())
+    below = (row for row in range(image.height, 0, -1) if not _is_plain(rows[row - 1], blank))
     return next(below, 0)
+
+
+def _is_plain(row: npt.NDArray[Any], values: tuple[int, ...]) -> bool:
+    """Whether all of a row is one of these."""
+    return row[0] in values and bool((row == row[0]).all())
 
 
 def _first_rows(image: Image.Image, rows: int) -> Image.Image:

@@ -42,6 +42,25 @@ def progressive_jpeg(num_scans: int, side: int = 4000) -> bytes:
     return data[:last] + data[last:-2] * num_scans + data[-2:]
 
 
+def jpeg_without_data(mode: str = "RGB") -> bytes:
+    """A JPEG that ends where its pixels begin, as if it were whole."""
+    buffer = io.BytesIO()
+    Image.new(mode, (640, 384)).save(buffer, "JPEG")
+    data = buffer.getvalue()
+    scan = data.index(b"\xff\xda") + 2
+    return data[: scan + int.from_bytes(data[scan : scan + 2], "big")] + b"\xff\xd9"
+
+
+def jpeg_with_comments(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return buffer.getvalue()[:2] + b"\xff\xfe\0\2" * number + buffer.getvalue()[2:]
+
+
+def png_of_chunks(number: int) -> bytes:
+    return png(8, 8, before=_png_chunk(b"teXt", b"") * number)
+
+
 def png_with_texts() -> bytes:
     text = _png_chunk(b"zTXt", b"a\0\0" + zeros(1 << 20))
     return png(8, 8, before=text * 4000)

@@ -66,6 +66,19 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: hostile.progressive_jpeg(700),
         "MediaError: a.jpg: is a JPEG of more than 100 scans, expected about 10; save it again",
     ),
+    "rgb.jpg": (
+        hostile.jpeg_without_data,
+        "MediaError: rgb.jpg: is a JPEG whose data end early (14 bytes, expected 480 at least)",
+    ),
+    "cmyk.jpg": (lambda: hostile.jpeg_without_data("CMYK"), "is a JPEG whose data end early"),
+    "marks.jpg": (
+        lambda: hostile.jpeg_with_comments(8_000_000),
+        "is a JPEG of more than 10,000 parts, expected fewer than 300; save it again",
+    ),
+    "chunks.png": (
+        lambda: hostile.png_of_chunks(1_200_000),
+        "is a PNG of more than 100,000 chunks, expected fewer than 10,000; save it again",
+    ),
     "texts.png": (hostile.png_with_texts, "MediaError: texts.png: not a picture that can be read"),
     "profile.png": (hostile.png_with_large_profile, "Decompressed data too large"),
     "rows.png": (
@@ -84,6 +97,11 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     make, message = PICTURES[name]
     (tmp_path / name).write_bytes(make())
     assert message in str(read("picture", tmp_path / name))
+
+
+def test_as_many_chunks_as_are_let_in(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(hostile.png_of_chunks(99_000))
+    assert read("picture", tmp_path / "a.png") == [96, 160, 3]
 
 
 def test_a_strip_of_a_tiff_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
