@@ -7,6 +7,7 @@ no ONNX model may be one of its other formats, which read other files. The ONNX 
 just far enough for that; the `onnx` package is no dependency of the runtime.
 """
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -60,6 +61,9 @@ _EXTERNAL_DATA = 13  # field of Tensor: entries of a key (field 1) and a value (
 _LINKS_PREFIX = ".keyvid-links-"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
+# What `_ends` has found, by the sha256 of a graph: each is asked for several times a process.
+_known: dict[bytes, dict[str, int]] = {}
+
 
 def check_external_data(bundle: Bundle, graph_file: str) -> None:
     """Refuse a graph of `bundle` that is no ONNX model, or reads from other files than it lists.
@@ -69,17 +73,18 @@ def check_external_data(bundle: Bundle, graph_file: str) -> None:
     """
     path = bundle.path / graph_file
     try:
-        data = path.read_bytes()
-        for entries in _external_entries(data):
-            _check_entries(entries, bundle)
-        _check_model(data)
+        for name, end in _ends(path).items():
+            if name not in bundle.files:
+                raise ValueError(f"external data in {name!r:.60}, a file that the manifest lacks")
+            if end > bundle.files[name].bytes:
+                raise ValueError(f"external data up to byte {end} of {name}, which is shorter")
     except (ValueError, OSError) as error:
         raise BundleError(f"{path}: {error}; export it again with keyvid-export") from None
 
 
 def external_files(path: Path) -> set[str]:
     """Names of the files that the graph at `path` reads, which was checked before."""
-    return {entries["location"] for entries in _external_entries(path.read_bytes())}
+    return {*_ends(path)}
 
 
 @contextmanager
@@ -121,20 +126,32 @@ def _second_names(files: list[Path], place: Path) -> Iterator[Path]:
         yield folder
 
 
-def _check_entries(entries: dict[str, str], bundle: Bundle) -> None:
+def _ends(path: Path) -> dict[str, int]:
+    """How far the ONNX model at `path` reads in each of the files that it names.
+
+    Raises:
+        ValueError: it is no such model, or says so in another way than exporters do.
+    """
+    data = path.read_bytes()
+    content = hashlib.sha256(data).digest()
+    if content not in _known:
+        ends: dict[str, int] = {}
+        for entries in _external_entries(data):
+            name = entries.get("location", "")
+            ends[name] = max(ends.get(name, 0), _end(entries))
+        _check_model(data)
+        _known[content] = ends
+    return _known[content]
+
+
+def _end(entries: dict[str, str]) -> int:
+    """The byte that a tensor's data ends before, in its file."""
     if unknown := entries.keys() - {"location", "offset", "length", "checksum"}:
         raise ValueError(f"external data with unknown key {min(unknown)!r:.40}")
-    location = entries.get("location", "")
-    if location not in bundle.files:
-        raise ValueError(f"external data in {location!r:.60}, a file that the manifest lacks")
     offset, length = entries.get("offset", "0"), entries.get("length", "")
     if not _NUMBER.fullmatch(offset) or not _NUMBER.fullmatch(length):
         raise ValueError(f"external data at offset {offset!r:.30} with length {length!r:.30}")
-    size = bundle.files[location].bytes
-    if int(offset) + int(length) > size:
-        raise ValueError(
-            f"external data at {offset} + {length} bytes in {location}, which has {size}"
-        )
+    return int(offset) + int(length)
 
 
 def _check_model(data: bytes) -> None:
@@ -197,19 +214,25 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
 def _tagged(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Tag, start and end of each field of the message in data[start:end]."""
     while start < end:
-        tag, start = _varint(data, start, end)
+        tag = data[start]  # nearly all numbers are of one byte, and graphs hold very many
+        start += 1
+        if tag >= 0x80:
+            tag, start = _varint(data, start - 1, end)
         wire_type, field_start = tag & 7, start
-        if wire_type == 0:
+        if wire_type == 2:
+            if start < end and data[start] < 0x80:
+                length, start = data[start], start + 1
+            else:
+                length, start = _varint(data, start, end)
+            if length > end - start:
+                raise ValueError("not a valid ONNX graph: a field ends after its message")
+            field_start, start = start, start + length
+        elif wire_type == 0:
             _, start = _varint(data, start, end)
         elif wire_type == 1:
             start += 8
         elif wire_type == 5:
             start += 4
-        elif wire_type == 2:
-            length, start = _varint(data, start, end)
-            if length > end - start:
-                raise ValueError("not a valid ONNX graph: a field ends after its message")
-            field_start, start = start, start + length
         else:
             raise ValueError(f"not a valid ONNX graph: wire type {wire_type}")
         if start > end:
