@@ -48,6 +48,8 @@ class ClipChoices:
             "packaged" (by the packaged model's localizer), one value per frame, rows of a time in
             seconds and a value, or the name of a .npy, .csv or .json file of either, such as a
             report.
+        end: picture of the last frame, given as that of the first, or "first" for that one again: a
+            loop. None to let the clip end as it does.
         beats: times in the clip, in seconds, at which something happens; motion and keyframes
             follow from them, so that neither is given, too.
         seed: random seed; the same seed gives the same clip on every engine, up to rounding.
@@ -74,6 +76,12 @@ class ClipChoices:
     )
     position: str | tuple[float, float] = _choice(
         "centre", str, "Part to keep: centre, top, bottom, left, right or x,y from 0 to 1"
+    )
+    end: Any = _choice(
+        None,
+        str,
+        "Picture of the last frame, or first for a loop: the first one again",
+        in_words="none",
     )
     keyframes: str = _choice(
         "auto", str, "auto, uniform, frame numbers (0,3,...) or a .npy, .csv or .json file of them"

@@ -232,6 +232,7 @@ def fingerprint(
             "sampling": asdict(prepared.guided),
             "picture": hashlib.sha256(inputs.picture.tobytes()).hexdigest(),
             "sound": hashlib.sha256(inputs.mono.tobytes()).hexdigest(),
+            "end": None if inputs.end is None else hashlib.sha256(inputs.end.tobytes()).hexdigest(),
             "prompt": prepared.prompt,
             "seed": prepared.seed,
             "keyframes": None if keyframes is None else keyframes.tolist(),

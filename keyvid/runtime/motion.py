@@ -13,6 +13,7 @@ from keyvid.errors import SettingsError
 from keyvid.runtime.media.sources import open_source, shown
 
 AUTO, PACKAGED = "auto", "packaged"  # the bundle's localizer, and that of the packaged model
+FIRST = "first"  # the last frame is to be the first one again
 SUFFIXES = (".npy", ".csv", ".json")
 
 # As spreadsheets of half the world write, with semicolons or tabs between the cells.
@@ -25,7 +26,7 @@ _WANT = (
 
 
 def is_word(motion: object, word: str) -> bool:
-    """Whether motion is told by that word."""
+    """Whether motion, or another choice, is told by that word."""
     return isinstance(motion, str) and motion.strip().lower() == word
 
 
@@ -61,8 +62,11 @@ def read_motion(motion: Any, beats: Any, num_frames: int, fps: int) -> np.ndarra
 
 
 def files_told(values: Mapping[str, Any]) -> dict[str, str]:
-    """The files that motion and keyframes are told by, where they are, by the choices' names."""
-    told = (name for name in ("motion", "keyframes") if names_a_file(values.get(name)))
+    """The files of motion, keyframes and last frame, where they are told by one, by choice."""
+    told = [name for name in ("motion", "keyframes") if names_a_file(values.get(name))]
+    end = values.get("end")
+    if isinstance(end, str | os.PathLike) and not is_word(end, FIRST):
+        told.append("end")
     return {name: os.fspath(values[name]) for name in told}
 
 

@@ -154,14 +154,16 @@ class Pipeline:
         """Put the frames on `reel`; returns the motion score of each frame, and the segments."""
         size, inputs = self.bundle.dimensions, prepared.inputs
         rng = seeded(prepared.seed)
-        num_frames = num_segment_frames(inputs.num_frames, size)
+        ends = inputs.end is not None
+        num_frames = num_segment_frames(inputs.num_frames, size, ends=ends)
         motion = self._localizer.motion(stages, prepared, num_frames)
-        segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes)
+        segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes, ends=ends)
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
         say_what_is_foreign(stages, inputs.picture, first_frame, prepared.prompt)
+        end = None if inputs.end is None else encode_first_frame(stages, inputs.end, rng)
         diffusion = self.diffusion(
-            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep
+            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep, end
         )
         if reel.state:
             diffusion.restore(reel.state)

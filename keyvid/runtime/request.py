@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
-from keyvid.runtime.motion import PACKAGED, files_told, is_word, keyframes_text, read_motion
+from keyvid.runtime.motion import FIRST, PACKAGED, files_told, is_word, keyframes_text, read_motion
 from keyvid.runtime.networks.budget import check_cfg_batch
 from keyvid.sampling import Sampling, resolve, settings_from
 from keyvid.vocabulary import ClipChoices, names_of_choices
@@ -57,12 +58,14 @@ class Inputs:
         sound: as long as the frames.
         mono: (n,) float32, the same sound at the networks' sample rate.
         num_frames: of the clip.
+        end: (H, W, 3) uint8 picture of the last frame, None to let the clip end as it does.
     """
 
     picture: np.ndarray
     sound: Sound
     mono: np.ndarray
     num_frames: int
+    end: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,14 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
         MediaError, SettingsError: they are not valid.
     """
     start = parse_time(request.start)
-    picture = load_image(
-        request.image, size.height, size.width, fit=request.fit, position=request.position
+    framed = partial(
+        load_image,
+        height=size.height,
+        width=size.width,
+        fit=request.fit,
+        position=request.position,
     )
+    picture = framed(request.image)
     if request.length == FULL:
         found = read_sound(request.audio, MAX_SECONDS, start, request.track)
         num_frames = max(math.floor(len(found.samples) / found.rate * size.fps + 1e-6), 1)
@@ -167,7 +175,12 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
         num_frames = _num_frames(request.length, size)
         seconds = num_frames / size.fps
         sound = load_sound(request.audio, seconds, start, request.track)
-    return Inputs(picture, sound, to_mono(sound, size.sample_rate, seconds), num_frames)
+    end = None
+    if request.end is not None:
+        end = picture if is_word(request.end, FIRST) else framed(request.end)
+        if num_frames < 2:
+            raise SettingsError("end: a clip of one frame has no other last one; want it longer")
+    return Inputs(picture, sound, to_mono(sound, size.sample_rate, seconds), num_frames, end)
 
 
 def _checked_prompt(prompt: object) -> str:
@@ -198,8 +211,10 @@ def _num_frames(length: float | str | None, size: Dimensions) -> int:
 
 def _asked(request: Request) -> dict[str, Any]:
     """The file names and all options except the sampling."""
-    values = {name: _as_json(getattr(request, name)) for name in names_of_choices()}
-    return values | request.files
+    values = {name: getattr(request, name) for name in names_of_choices()}
+    if not isinstance(request.end, str | None):  # pixels are told of no more than those of `image`
+        del values["end"]
+    return {name: _as_json(value) for name, value in values.items()} | request.files
 
 
 def _as_json(value: Any) -> Any:

@@ -20,6 +20,7 @@ _SAYS: dict[str, dict[str, Any]] = {
     "track": {"minimum": 1},
     "fit": {"default": "crop"},
     "motion": {"pattern": f"^(auto|packaged|{_NUMBER}(,{_NUMBER})*)$", "default": "auto"},
+    "end": {"enum": ["first"]},
     "beats": {"pattern": r"^\d{1,4}(\.\d{1,6})?(,\d{1,4}(\.\d{1,6})?)*$"},
     "position": {
         "pattern": r"^(centre|top|bottom|left|right|(0(\.\d{1,3})?|1),(0(\.\d{1,3})?|1))$",

@@ -167,6 +167,29 @@ def test_a_long_clip_begins_as_the_short_one_and_goes_on(warm, five_seconds):
     assert len(cut.sound.samples) == 24_000
 
 
+@pytest.mark.parametrize("options", [{}, {"length": 3.0, "keyframes": "uniform"}])
+def test_a_loop_ends_as_it_began(options, warm, five_seconds):
+    """The sound goes on at the end; the seam is to be no larger than other steps."""
+    sound = (five_seconds.waveform, 16_000)
+    first = five_seconds.frames[0]
+    clip = warm(first, sound, prompt="drum", end="first", **options)
+    assert clip.keyframes[-1] == len(clip.frames) - 1
+    steps = np.abs(np.diff(clip.frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+    seam = np.abs(clip.frames[0].astype(np.float32) - clip.frames[-1]).mean()
+    assert seam < np.percentile(steps, 75)
+
+
+def test_a_given_last_frame_comes_out_as_the_first_one_does(warm, five_seconds):
+    first, last = five_seconds.frames[0], five_seconds.frames[47]
+    clip = warm(first, (five_seconds.waveform, 16_000), prompt="drum", end=last)
+
+    def error(made, given):
+        return np.abs(made.astype(np.float32) - given).mean()
+
+    assert error(last, first) > 4, "or nothing is tried here"
+    assert error(clip.frames[-1], last) < error(clip.frames[0], first) + 1
+
+
 def test_an_interrupted_clip_goes_on_where_it_was(warm, five_seconds, tmp_path):
     request = Request(
         five_seconds.frames[0],

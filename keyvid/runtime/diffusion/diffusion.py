@@ -21,7 +21,7 @@ from keyvid.runtime.diffusion.noise import (
     unpack_generator,
 )
 from keyvid.runtime.diffusion.schedule import SOLVERS, trailing_timesteps
-from keyvid.runtime.diffusion.segments import OVERLAP, Segment
+from keyvid.runtime.diffusion.segments import Segment
 from keyvid.runtime.networks.stages import StageRunner
 from keyvid.sampling import Sampling
 
@@ -46,6 +46,7 @@ class Diffusion:
         seed: of all noise.
         rng: the generator of the first segment, from which the picture's latent was drawn.
         keep: called with the `state` after each step.
+        end: (1, C, h, w) latent of the given last frame.
 
     Attributes:
         num_segments: how many segments are made.
@@ -59,10 +60,12 @@ class Diffusion:
         seed: int,
         rng: np.random.Generator,
         keep: Callable[[State], None] = lambda state: None,
+        end: np.ndarray | None = None,
     ) -> None:
         self.stages = stages
         self.sampling = sampling
         self.first_frame = first_frame
+        self.end = end
         self.num_segments = 0
         self._seed = seed
         self._rng = rng
@@ -104,7 +107,7 @@ class Diffusion:
         if self._keyframes is None:
             self._keyframes = self.generate_keyframes(segment, conditions)
         latents = self.interpolate(segment, conditions, self._keyframes)
-        self._shared, self._keyframes = latents[:, :, -OVERLAP:], None
+        self._shared, self._keyframes = latents[:, :, segment.shared], None
         self.num_segments += 1
         return latents
 
@@ -112,20 +115,28 @@ class Diffusion:
         """Latents (1, C, K, h, w) of the segment's keyframes, from the picture."""
         keyframes = segment.keyframes
         condition = repeated_first_frame(self.first_frame, len(keyframes))
-        known = None
-        if self._shared is not None:
-            places = np.arange(len(segment.known_keyframes))
-            known = Known(places, self._shared[:, :, segment.known_keyframes])
         return self._sample(
             "generator",
             conditions,
             draw_noise=partial(standard_noise, condition.shape, self._rng),
             condition=condition,
-            known=known,
+            known=self._known_keyframes(segment),
             keyframes=keyframes,
             fps=np.array(self.stages.bundle.dimensions.keyframe_fps),
             frame_index=keyframes,
         )
+
+    def _known_keyframes(self, segment: Segment) -> Known | None:
+        """Keyframes that the segment before has made, and the given last frame."""
+        frames, latents = segment.known_keyframes, []
+        if self._shared is not None:
+            latents.append(self._shared[:, :, frames])
+        if self.end is not None and segment.end is not None:
+            frames = np.append(frames, segment.end)
+            latents.append(self.end[:, :, np.newaxis])
+        if not latents:
+            return None
+        return Known(np.searchsorted(segment.keyframes, frames), np.concatenate(latents, axis=2))
 
     def interpolate(
         self, segment: Segment, conditions: Conditions, keyframe_latents: np.ndarray

@@ -6,6 +6,7 @@ case: nothing overlaps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Segment:
         start: its first frame in the clip.
         known: how many of its first frames the segment before has made.
         stop: end of its frames in the clip; those beyond it are not wanted.
+        stride: frames from its first one to that of the next segment.
+        end: the frame that is given as the last of the clip, counted from `start`; None for none.
         keyframes: (K,) int64 ascending, counted from `start`, 0 first.
     """
 
@@ -33,6 +36,8 @@ class Segment:
     known: int
     stop: int
     keyframes: np.ndarray
+    stride: int
+    end: int | None = None
 
     @property
     def known_keyframes(self) -> np.ndarray:
@@ -44,10 +49,19 @@ class Segment:
         """The frames that it adds to the clip, counted from `start`."""
         return slice(self.known, self.stop - self.start)
 
+    @property
+    def shared(self) -> slice:
+        """The frames that it shares with the next segment, counted from `start`."""
+        return slice(self.stride, self.stride + OVERLAP)
 
-def num_segment_frames(num_frames: int, size: Dimensions) -> int:
-    """Frames of all segments of a clip of `num_frames` frames, the last one whole."""
-    return _starts(num_frames, size)[-1] + size.frames
+
+def num_segment_frames(num_frames: int, size: Dimensions, *, ends: bool = False) -> int:
+    """Frames of all segments of a clip of `num_frames` frames, the last one whole.
+
+    Args:
+        ends: see `plan_segments`.
+    """
+    return _starts(num_frames, size, ends)[-1] + size.frames
 
 
 def read_keyframes(text: str, num_frames: int, size: Dimensions) -> np.ndarray | None:
@@ -71,7 +85,12 @@ def read_keyframes(text: str, num_frames: int, size: Dimensions) -> np.ndarray |
 
 
 def plan_segments(
-    num_frames: int, motion: np.ndarray, size: Dimensions, keyframes: np.ndarray | None = None
+    num_frames: int,
+    motion: np.ndarray,
+    size: Dimensions,
+    keyframes: np.ndarray | None = None,
+    *,
+    ends: bool = False,
 ) -> list[Segment]:
     """The segments of a clip, their keyframes chosen by the range of the whole motion curve.
 
@@ -81,10 +100,13 @@ def plan_segments(
     Args:
         motion: (n,) motion score of each frame of all segments.
         keyframes: (K,) those of each segment, see `read_keyframes`.
+        ends: whether the last frame is given. It is a keyframe then, in place of the nearest; and
+            segments are of one length, so that the last one has the time to come to it.
     """
     spread = float(np.ptp(motion))
     segments = []
-    for index, start in enumerate(_starts(num_frames, size)):
+    starts = _starts(num_frames, size, ends)
+    for index, start in enumerate(starts):
         known = OVERLAP if index else 0
         last_known = max(known - 1, 0)  # a keyframe, as is the first of what is chosen from
         if keyframes is None:
@@ -93,18 +115,32 @@ def plan_segments(
             chosen = np.union1d([0], chosen)
         else:
             chosen = keyframes
-        stop = min(start + size.frames, num_frames)
-        segments.append(Segment(index, start, known, stop, chosen))
+        stop, end = min(start + starts.step + OVERLAP, num_frames), None
+        if ends and stop == num_frames:
+            end = stop - 1 - start
+            chosen = _with_frame(chosen, end, known)
+        segments.append(Segment(index, start, known, stop, chosen, starts.step, end))
     return segments
+
+
+def _with_frame(keyframes: np.ndarray, frame: int, known: int) -> np.ndarray:
+    """`keyframes` with `frame` in place of the nearest that is not the first, nor known."""
+    free = keyframes >= max(known, 1)
+    nearest = keyframes[free][np.abs(keyframes[free] - frame).argmin()]
+    return np.sort(np.where(keyframes == nearest, frame, keyframes))
 
 
 def all_keyframes(segments: Sequence[Segment]) -> np.ndarray:
     """(n,) int64 keyframes of a clip, each once."""
     new = [part.start + part.keyframes[part.keyframes >= part.known] for part in segments]
-    frames = np.concatenate(new)
-    return frames[frames < segments[-1].stop]
+    return np.concatenate(
+        [frames[frames < part.stop] for frames, part in zip(new, segments, strict=True)]
+    )
 
 
-def _starts(num_frames: int, size: Dimensions) -> range:
-    """First frame of each segment."""
-    return range(0, max(num_frames - OVERLAP, 1), size.frames - OVERLAP)
+def _starts(num_frames: int, size: Dimensions, even: bool) -> range:
+    """First frame of each segment; `even` ones have as many new frames each."""
+    stride, new = size.frames - OVERLAP, max(num_frames - OVERLAP, 1)
+    if even and new > stride:
+        stride = ceil(new / ceil(new / stride))
+    return range(0, new, stride)

@@ -2,7 +2,7 @@
 
 const FIRST = ["prompt", "seed", "quality"];
 const FILES = ["image", "audio"];
-const OF_CLIP = ["start", "length", "track", "fit", "position", "scale", "keyframes", "beats", "motion"];
+const OF_CLIP = ["start", "length", "track", "fit", "position", "scale", "end", "keyframes", "beats", "motion"];
 const ALONE = "interpolator-";
 const LABELS = { "cfg-batch": "Batch of guidance" };
 

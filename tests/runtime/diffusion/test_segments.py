@@ -57,6 +57,30 @@ def test_keyframes_of_all_segments_are_counted_from_the_start_of_the_clip(num_fr
     assert all_keyframes(segments).tolist() == list(range(0, num_frames, 4))
 
 
+@pytest.mark.parametrize("keyframes", ["auto", "uniform"])
+@pytest.mark.parametrize("num_frames", [2, 36, 48, 49, 97, 240])
+def test_a_given_last_frame_is_a_keyframe_that_the_segments_come_to_in_equal_parts(
+    num_frames, keyframes, size
+):
+    given = read_keyframes(keyframes, num_frames, size)
+    motion = np.random.default_rng(3).random(num_segment_frames(num_frames, size, ends=True))
+    segments = plan_segments(num_frames, motion, size, given, ends=True)
+    *earlier, last = segments
+    assert last.stop == num_frames
+    assert last.end == num_frames - 1 - last.start
+    assert all(segment.end is None for segment in earlier)
+    assert all_keyframes(segments)[-1] == num_frames - 1
+    for segment in segments:
+        assert len(set(segment.keyframes.tolist())) == size.keyframes
+        assert segment.keyframes[0] == 0
+    for before, segment in pairwise(segments):
+        assert segment.start == before.start + before.shared.start
+        assert before.stop == before.start + before.shared.stop == segment.start + segment.known
+    new = [segment.new.stop - segment.new.start for segment in segments]
+    assert sum(new) == num_frames
+    assert max(new) - min(new) <= OVERLAP + len(segments)
+
+
 def test_a_minute_takes_no_more_than_a_tenth_more_than_its_segments_side_by_side(size):
     assert len(plan_segments(1440, motion_of(1440, size), size)) <= 1.1 * 30
 

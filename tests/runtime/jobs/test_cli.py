@@ -199,6 +199,7 @@ def test_report_and_plot(calls: list[dict[str, Any]]) -> None:
         "keyframes": "auto",
         "motion": "auto",
         "beats": None,
+        "end": None,
         "track": None,
     }
     with Image.open("a.png") as plot:
