@@ -300,3 +300,20 @@ def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         "a\\x1b]0;title\\x07b.mp4: 48 frames, \\u202e\\udcff\nsecond line\n"
     )
+
+
+def test_a_process_ends_with_all_said_and_done() -> None:
+    """Nothing is taken apart, but what was printed and registered comes first."""
+    code = (
+        "import atexit, sys\n"
+        "from keyvid.command import end_process\n"
+        "class Held:\n"
+        "    def __del__(self): print('taken apart')\n"
+        "held = Held()\n"
+        "atexit.register(print, 'registered')\n"
+        "print('said')\n"
+        "end_process(3)\n"
+    )
+    run_it = [sys.executable, "-c", code]
+    ended = subprocess.run(run_it, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "said\nregistered\n", "")

@@ -10,7 +10,6 @@ counts as missing and is built again.
     FOLDER/lock                                  held while one is made
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from keyvid.bundle.strict_json import from_json, parse_json
+from keyvid.engines.own_files import check_own, read_own
 from keyvid.errors import EngineError
 from keyvid.folders import cache_folder
 
@@ -37,7 +37,6 @@ _LOCK = "lock"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{8}")
 _RETRY_SECONDS = 0.05
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def plan_folder() -> Path:
@@ -86,7 +85,7 @@ class Cache:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
             status = self.folder.lstat()
-        _check_own(self.folder, status)
+        check_own(self.folder, status)
         if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
             raise EngineError(
                 f"{self.folder}: {stat.filemode(status.st_mode)}, want drwx------, a folder that "
@@ -106,7 +105,7 @@ class Cache:
             entry = self._entry(key)
             if entry is None or entry.ingredients != ingredients:
                 return None
-            plan = _read_own(self.folder / key / _PLAN)
+            plan = read_own(self.folder / key / _PLAN)
         if plan is None or len(plan) != entry.bytes:
             return None
         if hashlib.sha256(plan).hexdigest() != entry.sha256:
@@ -194,7 +193,7 @@ class Cache:
 
     def _entry(self, key: str) -> Entry | None:
         """Manifest of a plan, None where there is no valid one."""
-        text = _read_own(self.folder / key / _MANIFEST)
+        text = read_own(self.folder / key / _MANIFEST)
         try:
             content = parse_json(text or b"")
             if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
@@ -295,51 +294,6 @@ def _take(lock: int, wait: float) -> None:
             if time.monotonic() >= end:
                 raise
             time.sleep(_RETRY_SECONDS)
-
-
-def _read_own(path: Path) -> bytes | None:
-    """Content of FOLDER/NAME, None if it is missing; neither may be a link or another user's."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _refused(path.parent, error) from None
-    try:
-        _check_own(path.parent, os.fstat(folder))
-        file = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _refused(path, error) from None
-    finally:
-        os.close(folder)
-    with os.fdopen(file, "rb") as opened:
-        status = os.fstat(file)
-        _check_own(path, status)
-        if not stat.S_ISREG(status.st_mode):
-            raise EngineError(f"{path}: not a regular file; remove it")
-        return opened.read()
-
-
-def _refused(path: Path, error: OSError) -> EngineError:
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return EngineError(f"{path}: a link or no folder, and plans are native code; remove it")
-    return EngineError(f"{path}: {error.strerror}; remove it")
-
-
-def _check_own(path: Path, status: os.stat_result) -> None:
-    """Refuse what another user owns or can write to, with an EngineError."""
-    if status.st_uid != os.geteuid():
-        raise EngineError(
-            f"{path}: belongs to user {status.st_uid}, not to {os.geteuid()} who runs this, and "
-            "plans are native code; remove it"
-        )
-    if status.st_mode & _OTHERS_WRITE and not stat.S_ISLNK(status.st_mode):
-        raise EngineError(
-            f"{path}: others can write to it ({stat.filemode(status.st_mode)}), and plans are "
-            "native code; remove it"
-        )
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from keyvid.command import CONTEXT, common_options, run_command, say
+from keyvid.command import CONTEXT, common_options, end_process, run_command, say
 from keyvid.sampling import DEFAULT_QUALITY
 from keyvid.sizes import parse_size
 from keyvid.vocabulary import options
@@ -29,8 +29,12 @@ log = logging.getLogger(__name__)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run `keyvid-infer` and give its exit code, see `keyvid.command`."""
-    return run_command(_infer, "keyvid-infer", args)
+    """Run `keyvid-infer` and give its exit code, see `keyvid.command`.
+
+    As the command of this process (`args` None) it ends it, see `end_process`.
+    """
+    code = run_command(_infer, "keyvid-infer", args)
+    return end_process(code) if args is None else code
 
 
 def _size(text: str) -> int:
