@@ -42,6 +42,7 @@ class Plan:
         resumes: whether a clip goes on at its last step, or else begins anew.
         together: clips of equal length that share a call, at most.
         shared: the share of a call's time that does not grow with the clips in it.
+        spread: seconds that clips really took by those of `costs`; one is drawn for each clip.
         keeps_known: whether the encoders' results are kept for a picture that comes again.
         returns: how often a client comes again who was refused.
     """
@@ -57,6 +58,7 @@ class Plan:
     resumes: bool = True
     together: int = 1
     shared: float = 0.0
+    spread: tuple[float, ...] = (1.0,)
     keeps_known: bool = False
     autoscale: Autoscale | None = None
     returns: int = 3

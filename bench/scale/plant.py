@@ -89,6 +89,8 @@ class Plant:
 
     def _as_clip(self, order: Order) -> _Clip:
         costs, n = self._plan.costs, order.segments
+        if self._plan.spread != (1.0,):
+            costs = costs.slower(self._rng.choice(self._plan.spread))
         encode = 0.0 if order.is_known and self._plan.keeps_known else costs.encode
         first, second = costs.generate, costs.interpolate + costs.decode
         if self._plan.is_split:
