@@ -23,6 +23,7 @@ COMMANDS = {
     "cache": Entry(
         "keyvid.engines.tensorrt.cache_cli", "Build, trust, list or remove TensorRT plans"
     ),
+    "verify": Entry("keyvid.verify.cli", "Check whether a clip is what its receipt says"),
     "score": Entry(
         "keyvid.score.cli", "Score how well clips follow their sound (needs keyvid[score])"
     ),

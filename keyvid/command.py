@@ -5,6 +5,7 @@
 | 0 | done, also where nobody reads standard output to its end |
 | 1 | an error of ours, or no memory: one line, the traceback with `-v` |
 | 2 | a mistake in the input: one line that says what to do |
+| 3 | `keyvid-verify`: the clip is not what its receipt says |
 | 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM |
 """
 

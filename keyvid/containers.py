@@ -16,6 +16,7 @@ class Container:
         muxer_options: equal frames give equal bytes with them.
         sound_codec: None for a kind that holds no sound.
         sound_rates: samples per second that the codec knows; the last one stands in for others.
+        sound_packet: samples in a packet of it.
         pixels: format of the frames.
     """
 
@@ -26,6 +27,7 @@ class Container:
     muxer_options: dict[str, str]
     sound_codec: str | None = None
     sound_rates: tuple[int, ...] = (48_000,)
+    sound_packet: int = 1024
     pixels: str = "yuv420p"
 
 
@@ -48,6 +50,7 @@ CONTAINERS = {
         {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "3"},
         {"fflags": "bitexact"},  # else it holds random numbers
         "libopus",
+        sound_packet=960,
     ),
     ".webp": Container("WebP", "webp", "libwebp_anim", {"quality": "90"}, {"loop": "0"}),
     ".gif": Container("GIF", "gif", "gif", {}, {"loop": "0"}, pixels="pal8"),

@@ -19,3 +19,7 @@ class MediaError(KeyvidError):
 
 class SettingsError(KeyvidError):
     """An option has a value that is not allowed."""
+
+
+class ProvenanceError(KeyvidError):
+    """A clip cannot be signed, or what it says of its making cannot be read."""

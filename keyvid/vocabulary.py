@@ -107,6 +107,8 @@ class Outputs:
         output: file name of the clip, whose suffix decides the format; "-" for standard output.
         scale: factor by which the clip is enlarged.
         report, plot: further files to write, None for none.
+        receipt: whether the clip's file says how it was made.
+        signer: who signs it, a `keyvid.provenance.credentials.Signer`; None for nobody.
     """
 
     output: str = _choice(
@@ -131,6 +133,8 @@ class Outputs:
         in_words="none",
         is_file=True,
     )
+    receipt: bool = True
+    signer: Any = None
 
     @property
     def names(self) -> list[str]:

@@ -14,7 +14,11 @@ from keyvid.serve.order import FIELDS
 from keyvid.vocabulary import ClipChoices, Outputs, options
 
 OF_THE_JOB_FILE = {"jobs", "ray", "workers", "outputs_anywhere"}
-NOT_OF_A_CLIP = {*OF_THE_JOB_FILE, "resume", "max_memory", "bundle", "engine", "threads"}
+OF_ALL_CLIPS = {"has_no_receipt", "sign", "key"}  # whose fields are receipt and signer
+NOT_OF_A_CLIP = {
+    *(*OF_THE_JOB_FILE, *OF_ALL_CLIPS),
+    *("resume", "max_memory", "bundle", "engine", "threads"),
+}
 OF_EVERY_COMMAND = {"verbose", "version"}
 
 
@@ -22,7 +26,7 @@ def test_every_field_is_an_option_and_has_a_default() -> None:
     names = [option.name for option in options()]
     assert len(names) == len(set(names))
     chosen = {field.name for field in (*fields(ClipChoices), *fields(Outputs))}
-    assert chosen - {"settings"} <= set(names)
+    assert chosen - {"settings", "receipt", "signer"} <= set(names)
     assert all(f.default is not MISSING for f in (*fields(ClipChoices), *fields(Outputs)))
 
 

@@ -6,6 +6,9 @@ from typing import IO
 
 import numpy as np
 
+from keyvid.provenance.credentials import Signer
+from keyvid.provenance.receipt import Making
+from keyvid.runtime.media.label import Label
 from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.media.video import Enlargement, write_video
 from keyvid.sampling import Sampling
@@ -26,6 +29,8 @@ class Clip:
         bundle, engine, prompt, seed, settings: what the clip was made with.
         calls: number of runs of each graph, by file name.
         remarks: warnings about picture, sound and memory.
+        picture: (H, W, 3) uint8 that it was made of; None for a clip that no pipeline made.
+        making: how it came about, for its receipt; None as for `picture`.
     """
 
     frames: np.ndarray
@@ -42,6 +47,8 @@ class Clip:
     settings: Sampling
     calls: dict[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    picture: np.ndarray | None = None
+    making: Making | None = None
 
     def save(
         self,
@@ -50,7 +57,27 @@ class Clip:
         scale: int = 1,
         enlargement: Enlargement = "lanczos",
         kind: str = ".mp4",
-    ) -> None:
-        """Write the clip in the format that the suffix of `path` names, see `write_video`."""
-        made = (self.frames, self.fps, self.sound)
-        write_video(path, *made, scale=scale, enlargement=enlargement, kind=kind)
+        receipt: bool = True,
+        signer: Signer | None = None,
+    ) -> str | None:
+        """Write the clip in the format that the suffix of `path` names, see `write_video`.
+
+        Args:
+            receipt: whether the file says how it was made, see docs/provenance.md.
+            signer: who signs it.
+        Returns:
+            the receipt that was written, None for none.
+        """
+        label = None
+        if self.making is not None and self.picture is not None:
+            label = Label(self.making, self.picture, receipt, signer)
+        return write_video(
+            path,
+            self.frames,
+            self.fps,
+            self.sound,
+            scale=scale,
+            enlargement=enlargement,
+            kind=kind,
+            label=label,
+        )

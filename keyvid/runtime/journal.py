@@ -20,6 +20,7 @@ from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import GraphSpec
 from keyvid.errors import MediaError
 from keyvid.file_safety import NO_ROOM, locked_folder, open_regular, write_whole
+from keyvid.provenance.digests import Trace
 from keyvid.remarks import remark
 from keyvid.runtime.diffusion.diffusion import State, place_of
 from keyvid.runtime.media.sources import shown
@@ -41,6 +42,7 @@ class Reel:
     def __init__(self) -> None:
         self.state: State = {}
         self._frames = np.empty((0, 0, 0, 3), np.uint8)
+        self._trace = Trace({})
 
     def open(self, shape: tuple[int, ...], made_from: str) -> None:
         """Make room for frames of `shape`.
@@ -52,6 +54,15 @@ class Reel:
 
     def keep(self, state: State) -> None:
         """Have `state`, and all frames so far, be there after an interruption."""
+
+    def note(self, stage: str, made: np.ndarray) -> None:
+        """Have the digest of what a stage has made among `digests`."""
+        self._trace.add(stage, made)
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Of what each stage has made, in their order, those before an interruption as well."""
+        return self._trace.digests
 
     def add(self, start: int, frames: np.ndarray) -> None:
         """Put frames (n, H, W, 3) uint8 in place, the first of them number `start`."""
@@ -108,6 +119,7 @@ class Journal(Reel):
         """As for a reel; where there is no room for it, what was kept before stays."""
         if self._file is None:
             return
+        state = state | self._trace.state
         content = io.BytesIO()
         np.savez(content, **state)  # type: ignore[arg-type] # its stub takes `allow_pickle` for it
         try:
@@ -193,6 +205,7 @@ class Journal(Reel):
                     raise ValueError
             with np.load(self._folder / _STATE) as state:
                 self.state = dict(state)
+            self._trace = Trace(self.state)
             self._file = open_regular(self._folder / _FRAMES, os.O_RDWR)
         except (OSError, ValueError, LookupError, EOFError, BadZipFile, MemoryError):
             remark(f"{shown(self._folder)}: holds nothing of this clip; it is made anew")

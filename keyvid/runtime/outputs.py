@@ -11,18 +11,20 @@ from typing import Any
 
 import click
 
+from keyvid.errors import ProvenanceError
 from keyvid.file_safety import beside
+from keyvid.provenance.credentials import MEDIA_TYPES
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.diffusion.diffusion import place_of
 from keyvid.runtime.journal import Journal
-from keyvid.runtime.media.outputs import check_clip_output, check_output
-from keyvid.runtime.media.sources import STANDARD_STREAM
+from keyvid.runtime.media.outputs import check_clip_output, check_output, clip_kind
+from keyvid.runtime.media.sources import STANDARD_STREAM, shown
 from keyvid.runtime.media.video import check_scale
 from keyvid.runtime.motion import files_told
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.plot import write_plot
-from keyvid.runtime.report import write_report
+from keyvid.runtime.report import make_report, write_report
 from keyvid.runtime.request import Prepared, Request, request_from
 from keyvid.vocabulary import Outputs, options
 
@@ -63,10 +65,22 @@ def check_outputs(outputs: Outputs, inputs: Iterable[str]) -> None:
     sources = [Path(name) for name in inputs if name != STANDARD_STREAM]
     check_scale(outputs.scale)
     check_clip_output(outputs.output, sources)
+    if outputs.signer:
+        outputs.signer.check()
+        _check_can_be_signed(outputs.output)
     if outputs.report:
         check_output(Path(outputs.report), ".json", sources)
     if outputs.plot:
         check_output(Path(outputs.plot), ".png", sources)
+
+
+def _check_can_be_signed(output: str) -> None:
+    kind = clip_kind(output)
+    if kind not in (*MEDIA_TYPES, STANDARD_STREAM):
+        raise ProvenanceError(
+            f"{shown(output)}: no content credentials are written into files of this kind; give a "
+            f"name that ends in {', '.join(MEDIA_TYPES)}"
+        )
 
 
 def make_outputs(
@@ -88,11 +102,14 @@ def make_outputs(
     """
     with journal_of(outputs.output, resume) as journal:
         clip = pipeline.make(prepared, progress, journal)
-        clip.save(outputs.output, scale=outputs.scale)
+        receipt = clip.save(
+            outputs.output, scale=outputs.scale, receipt=outputs.receipt, signer=outputs.signer
+        )
         on_written(outputs.output)
         if outputs.report:
             asked = {**prepared.asked, "output": outputs.output, "scale": outputs.scale}
-            write_report(Path(outputs.report), clip, pipeline, asked, tell_path=tell_path)
+            report = make_report(clip, pipeline, asked, receipt, tell_path=tell_path)
+            write_report(Path(outputs.report), report)
             on_written(outputs.report)
         if outputs.plot:
             write_plot(Path(outputs.plot), clip, _title(prepared))

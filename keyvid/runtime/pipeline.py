@@ -29,6 +29,7 @@ from keyvid.runtime.encoding import (
 from keyvid.runtime.familiar import say_what_is_foreign
 from keyvid.runtime.journal import Journal, Reel, fingerprint
 from keyvid.runtime.localizer import Localizer
+from keyvid.runtime.making import describe_making
 from keyvid.runtime.media.picture import ImageSource
 from keyvid.runtime.media.sound import AudioSource
 from keyvid.runtime.networks.budget import Budget
@@ -131,6 +132,8 @@ class Pipeline:
                 fingerprint(self.bundle, self.engine.name, graphs, prepared),
             )
             motion, segments = self._animate(stages, prepared, reel)
+        batches = {unet: graph.branches for unet, graph in graphs.items() if graph.branches}
+        made = (prepared, reel.digests, reel.frames)
         return Clip(
             frames=reel.frames,
             fps=size.fps,
@@ -139,13 +142,15 @@ class Pipeline:
             motion=motion,
             timings=stages.seconds,
             calls=dict(stages.calls),
-            batches={stage: graph.branches for stage, graph in graphs.items() if graph.branches},
+            batches=batches,
             bundle=self.bundle.name,
             engine=self.engine.name,
             prompt=prepared.prompt,
             seed=prepared.seed,
             settings=prepared.sampling,
             remarks=(*prepared.remarks, *remarks),
+            picture=inputs.picture,
+            making=describe_making(self.bundle, self.engine, batches, *made),
         )
 
     def _animate(
@@ -158,18 +163,23 @@ class Pipeline:
         num_frames = num_segment_frames(inputs.num_frames, size, ends=ends)
         motion = self._localizer.motion(stages, prepared, num_frames)
         segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes, ends=ends)
+        reel.note("localizer", motion)
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
         first_frame = encode_first_frame(stages, inputs.picture, rng)
+        reel.note("image_encoder", image)
+        reel.note("text_encoder", text)
+        reel.note("vae_encoder", first_frame)
         say_what_is_foreign(stages, inputs.picture, first_frame, prepared.prompt)
         end = None if inputs.end is None else encode_first_frame(stages, inputs.end, rng)
         diffusion = self.diffusion(
-            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep, end
+            stages, prepared.guided, first_frame, prepared.seed, rng, reel.keep, end, reel.note
         )
         if reel.state:
             diffusion.restore(reel.state)
         for segment in segments[diffusion.num_segments :]:
             stages.report_segment(segment.index, len(segments))
             sound = encode_sound(stages, segment_mel(stages, inputs.mono, segment.start))
+            reel.note(f"audio_encoder {segment.index + 1}", sound)
             latents = diffusion.make_segment(segment, Conditions(image, text, sound))
             reel.add(segment.start + segment.known, decode(stages, latents[:, :, segment.new]))
             reel.keep(diffusion.state())

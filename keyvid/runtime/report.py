@@ -14,28 +14,30 @@ from keyvid.runtime.media.outputs import write_atomic
 from keyvid.runtime.pipeline import Pipeline
 
 
-def write_report(
-    path: Path, clip: Clip, pipeline: Pipeline, asked: dict[str, Any], *, tell_path: bool = True
-) -> None:
-    """Write `make_report` as JSON, whole or not at all.
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report as JSON, whole or not at all.
 
-    Args:
-        tell_path: whether it says where the bundle lies.
     Raises:
         MediaError: the file cannot be written there.
     """
-    report = make_report(clip, pipeline, asked)
-    if not tell_path:
-        del report["bundle"]["path"]
     text = json.dumps(report, indent=2, allow_nan=False)
     write_atomic(path, text.encode() + b"\n")
 
 
-def make_report(clip: Clip, pipeline: Pipeline, asked: dict[str, Any]) -> dict[str, Any]:
+def make_report(
+    clip: Clip,
+    pipeline: Pipeline,
+    asked: dict[str, Any],
+    receipt: str | None = None,
+    *,
+    tell_path: bool = True,
+) -> dict[str, Any]:
     """What went in, what was chosen, what it cost.
 
     Args:
         asked: what the caller asked for, as JSON values.
+        receipt: that of the clip's file, None for none.
+        tell_path: whether it says where the bundle lies.
     Returns:
         JSON values; times in seconds, memory in bytes.
     """
@@ -48,8 +50,9 @@ def make_report(clip: Clip, pipeline: Pipeline, asked: dict[str, Any]) -> dict[s
         "remarks": list(clip.remarks),
         "bundle": {
             "name": bundle.name,
-            "path": str(bundle.path),
+            **({"path": str(bundle.path)} if tell_path else {}),
             "weights": bundle.weights,
+            "files": {name: file.sha256 for name, file in bundle.files.items()},
             "sources": {name: asdict(file) for name, file in (bundle.sources or {}).items()},
             "licences": bundle.licences,
         },
@@ -66,6 +69,7 @@ def make_report(clip: Clip, pipeline: Pipeline, asked: dict[str, Any]) -> dict[s
             **installed_versions(("keyvid", "numpy", "av")),
             **pipeline.engine.spec.versions(),
         },
+        "receipt": None if receipt is None else json.loads(receipt),
     }
 
 

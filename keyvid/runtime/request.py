@@ -12,11 +12,12 @@ import numpy as np
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.specs import Dimensions
 from keyvid.errors import SettingsError
+from keyvid.provenance.receipt import Reading
 from keyvid.remarks import collected
 from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.diffusion.noise import check_seed
 from keyvid.runtime.diffusion.segments import read_keyframes
-from keyvid.runtime.media.arguments import parse_time
+from keyvid.runtime.media.arguments import parse_position, parse_time
 from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
 from keyvid.runtime.motion import FIRST, PACKAGED, files_told, is_word, keyframes_text, read_motion
@@ -80,6 +81,7 @@ class Prepared:
         motion: (num_frames,) float32 motion given by the caller, None to predict it from the sound.
         packaged_localizer: whether the packaged model's localizer predicts it, not the bundle's.
         keyframes: (K,) int64 of each segment, None to choose them from the motion.
+        reading: how picture and sound were read.
         asked: the request as JSON values, by field name.
         remarks: warnings about picture and sound.
     """
@@ -94,6 +96,7 @@ class Prepared:
     motion: np.ndarray | None
     packaged_localizer: bool
     keyframes: np.ndarray | None
+    reading: Reading
     asked: dict[str, Any]
     remarks: tuple[str, ...]
 
@@ -146,6 +149,7 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
         motion=motion,
         packaged_localizer=is_packaged,
         keyframes=keyframes,
+        reading=_reading(request),
         asked=_asked(request),
         remarks=tuple(remarks),
     )
@@ -181,6 +185,12 @@ def load_inputs(request: Request, size: Dimensions) -> Inputs:
         if num_frames < 2:
             raise SettingsError("end: a clip of one frame has no other last one; want it longer")
     return Inputs(picture, sound, to_mono(sound, size.sample_rate, seconds), num_frames, end)
+
+
+def _reading(request: Request) -> Reading:
+    """How picture and sound of a request that was checked are read."""
+    position = parse_position(request.position)
+    return Reading(request.fit, position, parse_time(request.start), request.track)
 
 
 def _checked_prompt(prompt: object) -> str:

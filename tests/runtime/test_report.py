@@ -14,7 +14,7 @@ from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.report import write_report
+from keyvid.runtime.report import make_report, write_report
 from keyvid.sampling import UNetSampling
 
 
@@ -22,7 +22,8 @@ def test_report(workplace: Path, clip: Clip) -> None:
     import onnxruntime
 
     pipeline = Pipeline(Bundle.load("hollow"), EngineChoice("onnxruntime", "asked for"))
-    write_report(Path("a.json"), clip, pipeline, {"image": "picture.png"})
+    content = make_report(clip, pipeline, {"image": "picture.png"}, '{"receipt":1}')
+    write_report(Path("a.json"), content)
     report = json.loads(Path("a.json").read_text())
     status = Path("/proc/self/status").read_text()
     peak = 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
@@ -44,12 +45,18 @@ def test_report(workplace: Path, clip: Clip) -> None:
             "interpolator": one | {"guidance_audio": 9.0},
             "temporal": "windows",
         },
-        "bundle": {"name": "hollow", "path": "hollow", "weights": "random"},
+        "bundle": {
+            "name": "hollow",
+            "path": "hollow",
+            "weights": "random",
+            "files": {name: file.sha256 for name, file in pipeline.bundle.files.items()},
+        },
         "cfg_batch": {"generator": 2, "interpolator": 1},
         "calls": {"generator.b2.onnx": 15, "interpolator.b1.windows.onnx": 4},
         "flop": None,
         "engine": {"name": "onnxruntime", "reason": "asked for"},
         "keyframes": [0, 3, 7, 12, 16, 20, 25, 29, 33, 38, 42, 46],
+        "receipt": {"receipt": 1},
         "remarks": [],
         "timings_s": {"generator": 1.25, "interpolator": 2.5},
     }

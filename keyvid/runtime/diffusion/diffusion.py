@@ -47,6 +47,7 @@ class Diffusion:
         rng: the generator of the first segment, from which the picture's latent was drawn.
         keep: called with the `state` after each step.
         end: (1, C, h, w) latent of the given last frame.
+        note: called with the name of a U-Net and a segment's number, and the latents made there.
 
     Attributes:
         num_segments: how many segments are made.
@@ -61,6 +62,7 @@ class Diffusion:
         rng: np.random.Generator,
         keep: Callable[[State], None] = lambda state: None,
         end: np.ndarray | None = None,
+        note: Callable[[str, np.ndarray], None] = lambda name, latents: None,
     ) -> None:
         self.stages = stages
         self.sampling = sampling
@@ -70,6 +72,7 @@ class Diffusion:
         self._seed = seed
         self._rng = rng
         self._keep = keep
+        self._note = note
         self._noise: FrameNoise | None = None  # of all frames, where attention has windows
         self._shared: np.ndarray | None = None  # (1, C, n, h, w) last frames of the segment before
         self._keyframes: np.ndarray | None = None  # (1, C, K, h, w) of the segment at hand
@@ -106,7 +109,9 @@ class Diffusion:
             self._rng = seeded(self._seed, segment.index)
         if self._keyframes is None:
             self._keyframes = self.generate_keyframes(segment, conditions)
+            self._note(f"generator {segment.index + 1}", self._keyframes)
         latents = self.interpolate(segment, conditions, self._keyframes)
+        self._note(f"interpolator {segment.index + 1}", latents)
         self._shared, self._keyframes = latents[:, :, segment.shared], None
         self.num_segments += 1
         return latents

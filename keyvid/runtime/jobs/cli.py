@@ -115,6 +115,24 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--resume", is_flag=True, help="Continue an interrupted clip (--jobs always does)")
 @_choices
 @click.option(
+    "--no-receipt",
+    "has_no_receipt",
+    is_flag=True,
+    help="Do not write into the clip how it was made: prompt, seed, settings, digests",
+)
+@click.option(
+    "--sign",
+    metavar="CERTIFICATE",
+    type=click.Path(path_type=Path),
+    help="Sign the clip (C2PA): PEM file of the signer's certificate and its chain (needs [sign])",
+)
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="PEM file of the private key for --sign",
+)
+@click.option(
     "--max-memory",
     type=_size,
     metavar="SIZE",
@@ -144,10 +162,19 @@ def _infer(
     workers: int,
     outputs_anywhere: bool,
     resume: bool,
+    has_no_receipt: bool,
+    sign: Path | None,
+    key: Path | None,
     **values: Any,
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
     loading = {name: values.pop(name) for name in _LOADING}
+    if (sign is None) != (key is None):
+        raise click.UsageError("--sign and --key go together.")
+    if has_no_receipt:
+        values["receipt"] = False
+    if sign and key:
+        values["signer"] = _signer(sign, key)
     if jobs is not None:
         if image or any(values[name] for name in _OF_ONE_CLIP):
             raise click.UsageError(
@@ -168,6 +195,15 @@ def _infer(
 def _kind(name: str | None) -> str:
     """audio, image or video, by a file's name."""
     return (mimetypes.guess_type(name or "")[0] or "").split("/")[0]
+
+
+def _signer(certificate: Path, key: Path) -> Any:
+    """Who signs, checked before anything else."""
+    from keyvid.provenance.credentials import Signer
+
+    signer = Signer(certificate, key)
+    signer.check()
+    return signer
 
 
 def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:

@@ -105,7 +105,8 @@ def _check_inside(path: Path, outputs: Outputs) -> None:
 
 def _key(values: dict[str, Any], bundle: str) -> str:
     said = sorted(item for item in values.items() if item[0] not in _ONLY_ROUNDING)
-    return hashlib.sha256(json.dumps([bundle, said]).encode()).hexdigest()[:16]
+    text = json.dumps([bundle, said], default=str)  # a signer is told by its files
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from keyvid.errors import MediaError, SettingsError
+from keyvid.errors import MediaError, ProvenanceError, SettingsError
 from keyvid.remarks import collected
-from keyvid.runtime.media import picture_file, sound_file
+from keyvid.runtime.media import clip_file, picture_file, sound_file
 
 _MOST_REQUEST = 1 << 16  # bytes
 _NICE = 5  # clips that are in the making go before files that somebody sends
@@ -28,6 +28,10 @@ TASKS: dict[str, Callable[..., Result]] = {
     "picture_size": picture_file.size,
     "sound": sound_file.read,
     "sound_duration": sound_file.duration,
+    "clip": clip_file.inspect,
+    "clip_credentials": clip_file.credentials,
+    "clip_levels": clip_file.levels,
+    "clip_pictures": clip_file.pictures,
 }
 
 
@@ -73,6 +77,8 @@ def _answer(request: dict[str, Any], file: IO[bytes]) -> Result:
         return {"error": str(error), "kind": "media"}, None
     except SettingsError as error:
         return {"error": str(error), "kind": "settings"}, None
+    except ProvenanceError as error:
+        return {"error": str(error), "kind": "provenance"}, None
     except MemoryError:
         return {"error": "", "kind": "memory"}, None
     except Exception:

@@ -1,6 +1,6 @@
 """Frames and sound, encoded: equal frames give equal bytes, and players show their colours."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -28,12 +28,18 @@ _BITS_PER_CHANNEL = 96_000  # per second; the most that AAC can use for a channe
 
 
 def encode(
-    path: Path, kind: str, frames: Iterable[npt.NDArray[np.uint8]], fps: int, sound: Sound
+    path: Path,
+    kind: str,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: int,
+    sound: Sound,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write the file `path` as a container of `kind`, a key of CONTAINERS.
 
     Args:
         frames: (H, W, 3) uint8 each; H and W even.
+        tags: metadata of the file, by FFmpeg's names.
     Raises:
         MediaError: there is no frame.
         OSError: the file cannot be written.
@@ -41,6 +47,7 @@ def encode(
     chosen = CONTAINERS[kind]
     options = dict(chosen.muxer_options)
     with av.open(str(path), "w", format=chosen.muxer, options=options) as container:
+        container.metadata.update(tags or {})
         video: Any = container.add_stream(chosen.codec, rate=fps, options=dict(chosen.options))
         track = _SoundTrack(container, chosen, sound) if chosen.sound_codec else None
         number = -1
@@ -57,6 +64,11 @@ def encode(
         container.mux(video.encode(None))
         if track:
             track.finish()
+
+
+def written_rate(chosen: Container, rate: int) -> int:
+    """Samples per second that a file has of a sound of `rate`."""
+    return rate if rate in chosen.sound_rates else chosen.sound_rates[-1]
 
 
 def _describe(video: Any, chosen: Container, frame: npt.NDArray[np.uint8]) -> None:
@@ -128,8 +140,7 @@ class _SoundTrack:
             samples = samples.mean(axis=1, dtype=np.float32, keepdims=True)
         self._samples = samples
         self._layout = "mono" if samples.shape[1] == 1 else "stereo"
-        rates = self.chosen.sound_rates
-        wanted = rate if rate in rates else rates[-1]
+        wanted = written_rate(self.chosen, rate)
         self._stream = self.container.add_stream(
             self.chosen.sound_codec, rate=wanted, layout=self._layout
         )

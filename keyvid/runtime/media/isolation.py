@@ -19,7 +19,7 @@ import threading
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
-from keyvid.errors import EngineError, KeyvidError, MediaError, SettingsError
+from keyvid.errors import EngineError, KeyvidError, MediaError, ProvenanceError, SettingsError
 from keyvid.remarks import remark
 from keyvid.sizes import format_size
 
@@ -27,7 +27,11 @@ _MOST_IDLE = 2  # processes kept for the next file
 _WAITS = 6.0  # seconds that may pass for each of computing: other programs compute, too
 _PATIENCE = 20.0  # seconds beyond that
 _LENGTHS = (4, 8)  # bytes of the numbers that say how long an answer's two parts are
-_ERRORS: dict[str, type[KeyvidError]] = {"media": MediaError, "settings": SettingsError}
+_ERRORS: dict[str, type[KeyvidError]] = {
+    "media": MediaError,
+    "provenance": ProvenanceError,
+    "settings": SettingsError,
+}
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from keyvid.runtime.media.decoder import serve; serve(int(sys.argv[2]))"

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal, get_args
@@ -17,7 +17,9 @@ from PIL import Image
 from keyvid.containers import CONTAINERS
 from keyvid.errors import MediaError, SettingsError
 from keyvid.remarks import remark
+from keyvid.runtime.media.carrier import png_mark
 from keyvid.runtime.media.encoder import encode
+from keyvid.runtime.media.label import Label, encode_labelled
 from keyvid.runtime.media.outputs import (
     FOLDER,
     atomic_file,
@@ -31,6 +33,7 @@ from keyvid.runtime.media.sources import STANDARD_STREAM, shown
 Enlargement = Literal["lanczos", "nearest"]
 
 _SCALES = range(1, 9)
+_Write = Callable[[Path, str], str | None]  # path and kind; gives the receipt
 
 
 def write_video(
@@ -42,7 +45,8 @@ def write_video(
     scale: int = 1,
     enlargement: Enlargement = "lanczos",
     kind: str = ".mp4",
-) -> None:
+    label: Label | None = None,
+) -> str | None:
     """Write a clip, under its name only when it is whole; equal frames give equal bytes.
 
     Args:
@@ -54,34 +58,47 @@ def write_video(
             that the codec does not know 48 kHz.
         scale: how many times larger each side becomes.
         kind: what an open file becomes, a key of `CONTAINERS`; a name says it itself.
+        label: what the file is to say of its making; None for nothing, not even the mark.
+    Returns:
+        the receipt that was written, None for none.
     Raises:
         MediaError: the file cannot be written there.
+        ProvenanceError: it cannot be signed.
         SettingsError: `scale`, `enlargement` or `kind` is unknown.
     """
     check_scale(scale, enlargement)
     frames = (_enlarged(frame, scale, enlargement) for frame in frames)
+
+    def write(path: Path, kind: str) -> str | None:
+        if label:
+            enlarged = scale, enlargement
+            return encode_labelled(path, kind, frames, fps, sound, label, enlarged)
+        encode(path, kind, frames, fps, sound)
+        return None
+
     if not isinstance(path, str | os.PathLike):
         if kind not in CONTAINERS:
             raise SettingsError(f"kind {kind!r:.20}: want one of {', '.join(CONTAINERS)}")
-        _write_to(path, kind, frames, fps, sound)
-        return
+        return _write_to(path, kind, write)
     check_clip_output(path)
     kind = clip_kind(path)
     if kind == STANDARD_STREAM:
-        _write_to_stdout(frames, fps, sound)
-        return
+        return _write_to_stdout(write)
+    receipt = None
     replaces = kind != FOLDER and os.path.exists(path)
     if kind == FOLDER:
         with atomic_folder(Path(path)) as folder:
             for index, frame in enumerate(frames):
-                Image.fromarray(frame).save(folder / f"{index:05d}.png")
+                mark = png_mark() if label else None
+                Image.fromarray(frame).save(folder / f"{index:05d}.png", pnginfo=mark)
     else:
         with atomic_file(Path(path)) as temporary:
-            encode(temporary, kind, frames, fps, sound)
+            receipt = write(temporary, kind)
     if replaces:
         remark(f"{shown(path)}: took the place of an older file")
     if kind == FOLDER or not CONTAINERS[kind].sound_codec:
         remark(f"{shown(path)}: holds no sound, as this kind of file has none")
+    return receipt
 
 
 def check_scale(scale: int, enlargement: str = "lanczos") -> None:
@@ -102,22 +119,22 @@ def _enlarged(
     return np.array(Image.fromarray(frame).resize(size, Image.Resampling[enlargement.upper()]))
 
 
-def _write_to_stdout(frames: Iterator[npt.NDArray[np.uint8]], fps: int, sound: Sound) -> None:
+def _write_to_stdout(write: _Write) -> str | None:
     try:
-        _write_to(sys.stdout.buffer, ".mp4", frames, fps, sound)
+        receipt = _write_to(sys.stdout.buffer, ".mp4", write)
         sys.stdout.buffer.flush()
     except (OSError, av.error.FFmpegError) as error:
         with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left there fails no more
         raise MediaError(f"-: cannot be written: {error.strerror or error}") from error
+    return receipt
 
 
-def _write_to(
-    file: IO[bytes], kind: str, frames: Iterator[npt.NDArray[np.uint8]], fps: int, sound: Sound
-) -> None:
+def _write_to(file: IO[bytes], kind: str, write: _Write) -> str | None:
     """Write to an open file; some containers are written from both ends, so one is made first."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / f"clip{kind}"
-        encode(whole, kind, frames, fps, sound)
+        receipt = write(whole, kind)
         with open(whole, "rb") as made:
             shutil.copyfileobj(made, file)
+    return receipt

@@ -1,0 +1,1 @@
+"""`keyvid-verify`: is a clip what its receipt says?"""

@@ -1,0 +1,39 @@
+"""How near clips of two engines are: what docs/precision.md says of each pair, and PSNR."""
+
+import numpy as np
+import numpy.typing as npt
+
+# Least PSNR in dB of two decoded clips, by the engines, in alphabetical order; those of one engine
+# are of other versions or processors. Measured with the packaged model, see docs/precision.md.
+_FLOAT32 = ("cuda", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "tensorrt-streaming")
+_FLOAT32_DB = 40.0
+_BFLOAT16_DB = 25.0
+_EQUAL_DB = 138.0
+
+
+def bound_db(engine: str, other: str) -> float:
+    """Least PSNR in dB of clips that two engines make of the same request."""
+    both = {engine, other}
+    return _FLOAT32_DB if both <= {*_FLOAT32} else _BFLOAT16_DB
+
+
+def psnr_db(frames: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> float:
+    """Of all frames (F, H, W, 3), `_EQUAL_DB` for equal ones."""
+    error = 0.0
+    for frame, other in zip(frames, others, strict=True):
+        error += float(np.square(frame.astype(np.float32) - other).mean())
+    error /= len(frames)
+    return 10 * float(np.log10(255**2 / error)) if error > 0 else _EQUAL_DB
+
+
+def best_match(
+    part: npt.NDArray[np.uint8], whole: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8] | None:
+    """The frames of `whole` that `part` is of, by its first one; None where none can be."""
+    if part.shape[1:] != whole.shape[1:] or not 0 < len(part) <= len(whole):
+        return None
+    offsets = range(len(whole) - len(part) + 1)
+    first = part[0].astype(np.float32)
+    apart = [float(np.square(whole[offset] - first).mean()) for offset in offsets]
+    start = int(np.argmin(apart))
+    return whole[start : start + len(part)]

@@ -1,0 +1,47 @@
+"""What is found of a clip, part by part."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Part = Literal[
+    "receipt",
+    "credentials",
+    "mark",
+    "file",
+    "pictures",
+    "sound",
+    "inputs",
+    "bundle",
+    "engine",
+    "stages",
+    "again",
+]
+# "good": as the receipt says; "noted": another thing, which contradicts nothing; "bad": it does.
+Verdict = Literal["good", "noted", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is found of a part of a clip, in words that follow its name."""
+
+    part: Part
+    verdict: Verdict
+    text: str
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """The whole in one line: what is bad, or else the best that was shown."""
+    found = {finding.part: finding for finding in findings}
+    bad = [finding.part for finding in found.values() if finding.verdict == "bad"]
+    if bad:
+        return f"not what its receipt says: {', '.join(bad)}"
+    if "again" in found:
+        return f"made again: {found['again'].text}"
+    return "nothing contradicts its receipt; --image and --audio make it again"
+
+
+def format_findings(findings: Iterable[Finding]) -> str:
+    """A line for each, those that are bad marked."""
+    signs = {"good": " ", "noted": "-", "bad": "!"}
+    return "".join(f"{signs[one.verdict]} {one.part:<12} {one.text}\n" for one in findings)
