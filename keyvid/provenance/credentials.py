@@ -84,10 +84,12 @@ class Signer:
         """
         assertions = [_made()]
         if receipt is not None:
-            assertions.append({"label": _RECEIPT, "kind": "Json", "data": json.loads(receipt)})
-        content = {"assertions": assertions}
+            # As a text: the library turns short lists of numbers into something else.
+            content = {"label": _RECEIPT, "kind": "Json", "data": {"text": receipt}}
+            assertions.append(content)
         with source.open("rb") as file, target.open("w+b") as signed:
-            self._write(self._info(), content, picture, MEDIA_TYPES[kind], file, signed)
+            manifest = {"assertions": assertions}
+            self._write(self._info(), manifest, picture, MEDIA_TYPES[kind], file, signed)
 
     def _write(
         self,
@@ -135,7 +137,7 @@ class Signer:
         chain = b"".join(one.public_bytes(forms.Encoding.PEM) for one in certificates)
         pem = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
         algorithm = _algorithm(self.key, key)
-        return c2pa.C2paSignerInfo(algorithm, chain.decode(), pem.decode(), None)
+        return c2pa.C2paSignerInfo(algorithm, chain, pem, None)
 
     def _certificates(self) -> list[Any]:
         from cryptography import x509
@@ -170,7 +172,7 @@ class Credentials:
         signer: the name in the certificate.
         is_known: whether the certificate is in a list of trust.
         problems: what is not valid, in the standard's words; () for valid ones.
-        receipt: JSON of the receipt that was signed, None for none.
+        receipt: the receipt that was signed, None for none.
     """
 
     signer: str
@@ -202,13 +204,14 @@ def _credentials(store: dict[str, Any]) -> Credentials:
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})
     statuses = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
     codes = [str(status.get("code")) for status in statuses]
-    receipts = [one["data"] for one in active.get("assertions", []) if one["label"] == _RECEIPT]
+    found = active.get("assertions", [])
+    receipts = [str(one["data"].get("text", "")) for one in found if one["label"] == _RECEIPT]
     signature = active.get("signature_info", {})
     return Credentials(
         signer=str(signature.get("common_name") or signature.get("issuer") or "unknown"),
         is_known=_UNTRUSTED not in codes,
         problems=tuple(dict.fromkeys(code for code in codes if code != _UNTRUSTED)),
-        receipt=json.dumps(receipts[0]) if receipts else None,
+        receipt=receipts[0] if receipts else None,
     )
 
 

@@ -76,6 +76,7 @@ class Making:
         picture: sha256 of the picture (H, W, 3) uint8 as the networks see it.
         sound: sha256 of the sound (n,) float32 as they hear it.
         track: sha256 of the sound that goes into the file.
+        end: sha256 of the given last frame (H, W, 3) uint8, None where the clip ends as it does.
         num_frames, fps: of the clip.
         keyframes: those that were asked for, of each segment; None for those of the motion.
         motion: base64 of the motion (num_frames,) float32 that was told; None for one predicted.
@@ -88,6 +89,7 @@ class Making:
     picture: str
     sound: str
     track: str
+    end: str | None
     prompt: str
     seed: int
     settings: Sampling

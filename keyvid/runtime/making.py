@@ -40,6 +40,7 @@ def describe_making(
         picture=digest_of(inputs.picture),
         sound=digest_of(inputs.mono),
         track=digest_of(inputs.sound.samples),
+        end=None if inputs.end is None else digest_of(inputs.end),
         prompt=prepared.prompt,
         seed=prepared.seed,
         settings=prepared.sampling,

@@ -23,6 +23,7 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.argument("clip", type=_PATH)
 @click.option("--image", type=_PATH, help="The picture: makes the clip again, with --audio")
 @click.option("--audio", type=_PATH, help="The sound: makes the clip again, with --image")
+@click.option("--end", type=_PATH, help="The picture of the last frame, if that was given, too")
 @click.option("--bundle", help="Model  [default: the packaged one that the receipt names]")
 @click.option("--engine", help="Engine  [default: the receipt's, or auto where it does not work]")
 @click.option(
@@ -34,6 +35,7 @@ def _verify(
     clip: Path,
     image: Path | None,
     audio: Path | None,
+    end: Path | None,
     bundle: str | None,
     engine: str | None,
     report: Path | None,
@@ -56,7 +58,7 @@ def _verify(
     from keyvid.verify.verification import AtHand, verify_clip
 
     findings = []
-    for finding in verify_clip(clip, AtHand(image, audio, bundle, engine, report)):
+    for finding in verify_clip(clip, AtHand(image, audio, end, bundle, engine, report)):
         findings.append(finding)
         if not as_json:
             click.echo(format_findings([finding]), nl=False)

@@ -16,6 +16,7 @@ from keyvid.provenance.digests import digest_of
 from keyvid.provenance.receipt import Making, Receipt, read_receipt
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.making import describe_bundle, told_motion
+from keyvid.runtime.motion import FIRST
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import Prepared, Request
@@ -27,8 +28,17 @@ from keyvid.verify.finding import Finding
 _SHOWN = 3  # names in a line
 
 
-def request_of(making: Making, image: Path, audio: Path) -> Request:
-    """The request that a receipt tells of, with a picture and a sound."""
+def request_of(making: Making, image: Path, audio: Path, end: Path | None) -> Request:
+    """The request that a receipt tells of, with a picture, a sound and perhaps a last picture.
+
+    Raises:
+        SettingsError: a last picture is missing.
+    """
+    last: Path | str | None = end
+    if making.end == making.picture:
+        last = FIRST
+    elif making.end and not end:
+        raise SettingsError("the clip was given its last frame, too; add its picture as --end")
     sampling = making.settings
     settings = Settings(
         **asdict(sampling.generator),
@@ -39,6 +49,7 @@ def request_of(making: Making, image: Path, audio: Path) -> Request:
     return Request(
         image=image,
         audio=audio,
+        end=last,
         prompt=making.prompt,
         seed=making.seed,
         settings=settings,
@@ -47,13 +58,15 @@ def request_of(making: Making, image: Path, audio: Path) -> Request:
     )
 
 
-def prepare_again(pipeline: Pipeline, making: Making, image: Path, audio: Path) -> Prepared:
-    """What the receipt's clip was made of, with a picture and a sound.
+def prepare_again(
+    pipeline: Pipeline, making: Making, image: Path, audio: Path, end: Path | None = None
+) -> Prepared:
+    """What the receipt's clip was made of, with a picture, a sound and perhaps a last picture.
 
     Raises:
         KeyvidError: they cannot be read, or the receipt asks for what the bundle does not have.
     """
-    prepared = pipeline.prepare(request_of(making, image, audio))
+    prepared = pipeline.prepare(request_of(making, image, audio, end))
     try:
         motion = told_motion(making)
     except ValueError as error:
@@ -121,11 +134,16 @@ def _of_inputs(prepared: Prepared, wanted: Making) -> Finding:
         "picture": (inputs.picture, wanted.picture),
         "sound": (inputs.mono, wanted.sound),
         "sound of the file": (inputs.sound.samples, wanted.track),
+        "last picture": (inputs.end, wanted.end),
     }
-    others = [name for name, (array, digest) in pairs.items() if digest_of(array) != digest]
+    others = [name for name, (array, wants) in pairs.items() if _digest(array) != wants]
     if others:
         return Finding("inputs", "bad", f"not the receipt's: {', '.join(others)}")
     return Finding("inputs", "good", "picture and sound are the receipt's")
+
+
+def _digest(array: np.ndarray | None) -> str | None:
+    return None if array is None else digest_of(array)
 
 
 def _of_engine(made: Making, wanted: Making) -> Finding:

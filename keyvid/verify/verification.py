@@ -22,6 +22,7 @@ class AtHand:
 
     Attributes:
         image, audio: what it was made of, both or none.
+        end: picture of its last frame, where that was given and is not `image`.
         bundle: the model; None for the packaged one that the receipt names.
         engine: None for the receipt's, where it works here.
         report: the clip's, to take the receipt from it.
@@ -29,6 +30,7 @@ class AtHand:
 
     image: Path | None = None
     audio: Path | None = None
+    end: Path | None = None
     bundle: str | None = None
     engine: str | None = None
     report: Path | None = None
@@ -55,7 +57,7 @@ def verify_clip(path: Path, at_hand: AtHand) -> Iterator[Finding]:
         return
     engine = choose_engine(at_hand.engine or choose_engine_for(making), bundle)
     with Pipeline(bundle, engine) as pipeline:
-        prepared = prepare_again(pipeline, making, image, audio)
+        prepared = prepare_again(pipeline, making, image, audio, at_hand.end)
         with ProgressDisplay(len(bundle.stages)) as progress:
             yield from remake(clip, receipt, pipeline, prepared, progress)
 

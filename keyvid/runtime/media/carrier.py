@@ -2,7 +2,8 @@
 
 A receipt tells of the whole file, so it is known last: the file is written with a comment of the
 right length, which is replaced in place. Comments were chosen as programs keep them that copy the
-streams into another container. WebP and GIF have none; there the XMP packet holds the receipt.
+streams into another container. WebP has none; there the XMP packet holds the receipt. GIF has the
+mark only.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ COMMENT = "comment"  # FFmpeg's name for it
 
 _PLACEHOLDER = "keyvid receipt, not filled in"
 _WITH_COMMENTS = (".mp4", ".webm")
+HOLD_RECEIPTS = (*_WITH_COMMENTS, ".webp")  # kinds of files
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # of ISO 16684-1, in MP4
 _VP8X_XMP = 0x04  # a flag of WebP's header
 _GIF_XMP = b"\x21\xff\x0bXMP DataXMP"
@@ -51,9 +53,9 @@ def add_mark(path: Path, kind: str, receipt: str | None) -> None:
     """Put an XMP packet into a written file of `kind`; WebM has no place for one.
 
     Args:
-        receipt: as for `tags_of`; it stands in the packet of kinds without comments.
+        receipt: as for `tags_of`; it stands in the packet where there are no comments.
     """
-    packet = xmp_packet(None if kind in _WITH_COMMENTS else receipt)
+    packet = xmp_packet(receipt if kind == ".webp" else None)
     with path.open("r+b") as file:
         if kind == ".mp4":
             file.seek(0, os.SEEK_END)

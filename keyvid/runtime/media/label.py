@@ -20,7 +20,14 @@ from keyvid.provenance.likeness import (
     sound_likeness,
 )
 from keyvid.provenance.receipt import PACKET_BYTES, Making, Packets, Writing, write_receipt
-from keyvid.runtime.media.carrier import add_mark, digest_without, fill_in, placeholder, tags_of
+from keyvid.runtime.media.carrier import (
+    HOLD_RECEIPTS,
+    add_mark,
+    digest_without,
+    fill_in,
+    placeholder,
+    tags_of,
+)
 from keyvid.runtime.media.encoder import encode, written_rate
 from keyvid.runtime.media.packets import PICTURES, SOUNDS, packet_digests
 from keyvid.runtime.media.sound import Sound
@@ -79,7 +86,7 @@ def encode_labelled(
         ProvenanceError: it cannot be signed.
     """
     receipt = None
-    if not label.has_receipt:
+    if not label.has_receipt or kind not in HOLD_RECEIPTS:
         encode(path, kind, frames, fps, sound, tags_of(kind, None))
         add_mark(path, kind, None)
     else:
