@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -98,16 +98,20 @@ def make_outputs(
     Args:
         resume: go on with a clip that was interrupted.
         on_written: called with the name of each file that is written.
-        tell_path: whether the report says where the bundle lies.
+        tell_path: whether the clip's remarks and the report say where files lie.
     """
     with journal_of(outputs.output, resume) as journal:
         clip = pipeline.make(prepared, progress, journal)
+        told = outputs.output
+        if not tell_path:
+            folder, told = f"{Path(told).parent}{os.sep}", Path(told).name
+            clip = replace(clip, remarks=tuple(r.replace(folder, "") for r in clip.remarks))
         receipt = clip.save(
             outputs.output, scale=outputs.scale, receipt=outputs.receipt, signer=outputs.signer
         )
         on_written(outputs.output)
         if outputs.report:
-            asked = {**prepared.asked, "output": outputs.output, "scale": outputs.scale}
+            asked = {**prepared.asked, "output": told, "scale": outputs.scale}
             report = make_report(clip, pipeline, asked, receipt, tell_path=tell_path)
             write_report(Path(outputs.report), report)
             on_written(outputs.report)

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from keyvid.serve.job import CLIP, PLOT, REPORT, Job, State
+from keyvid.serve.job import Job, State
+from keyvid.serve.job_folder import CLIP, PLOT, REPORT
 from keyvid.serve.workshop import Workshop
 
 
@@ -43,7 +44,7 @@ class Failure(BaseModel):
     error: FailureText
 
 
-class JobProgress(BaseModel):
+class Progress(BaseModel):
     """How far a clip is.
 
     Attributes:
@@ -78,6 +79,7 @@ class JobAnswer(BaseModel):
         frames: of the clip.
         remarks: what there is to say about picture and sound.
         error: why there is no clip, "" if there is or may be one.
+        created, expires: seconds since 1970; it expires when its files are deleted.
     """
 
     id: str
@@ -86,7 +88,9 @@ class JobAnswer(BaseModel):
     frames: int
     remarks: list[str]
     error: str
-    progress: JobProgress
+    created: float
+    expires: float | None
+    progress: Progress
     links: Links
 
     model_config = ConfigDict(
@@ -99,6 +103,8 @@ class JobAnswer(BaseModel):
                     "frames": 48,
                     "remarks": ["the sound: lasts 3.00 s, used from 0 s to 2 s"],
                     "error": "",
+                    "created": 1793218454.2,
+                    "expires": None,
                     "progress": {
                         "stage": "generator",
                         "step": 7,
@@ -120,6 +126,17 @@ class JobAnswer(BaseModel):
     )
 
 
+class JobPage(BaseModel):
+    """Jobs of the client who asks, the newest first.
+
+    Attributes:
+        next: path of the next page, null where this is the last.
+    """
+
+    jobs: list[JobAnswer]
+    next: str | None
+
+
 def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
     """What there is to say of a job now.
 
@@ -135,12 +152,14 @@ def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
         frames=job.num_frames,
         remarks=list(job.remarks),
         error=job.error,
-        progress=JobProgress(
-            stage=job.stage,
-            step=job.step,
-            num_steps=job.num_steps,
-            segment=job.segment,
-            num_segments=job.num_segments,
+        created=round(job.created, 3),
+        expires=workshop.expires(job),
+        progress=Progress(
+            stage=job.progress.stage,
+            step=job.progress.step,
+            num_steps=job.progress.num_steps,
+            segment=job.progress.segment,
+            num_segments=job.progress.num_segments,
             seconds_left=None if left is None else round(left, 1),
         ),
         links=Links(

@@ -22,6 +22,7 @@ from keyvid.serve.tokens import Tokens
 from keyvid.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
+    from keyvid.serve.crew import Crew
     from keyvid.serve.workshop import Workshop
 
 _LINGER_SECONDS = 2.0  # for who watched the last clip to fetch it
@@ -88,12 +89,40 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     "--bundle", default="tiny", show_default=True, help="Model: a packaged name or a folder"
 )
 @click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for orders and results, which outlive the server  "
+    "[default: one for each port, in the user's folder for state]",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Database of the orders, such as postgresql://...  [default: a file in --data]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Clips to make at a time, each in a process of its own; 0 leaves it to other machines",
+)
+@click.option(
+    "--worker",
+    is_flag=True,
+    help="Only make the clips of a server that has the same --store and --data",
+)
+@click.option(
     "--engine",
     default="auto",
     show_default=True,
     help="Engine: auto or a name that keyvid-doctor lists",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="CPU threads of each worker  [default: all cores, shared out]",
+)
 @click.option(
     "--max-memory",
     type=_size,
@@ -137,6 +166,11 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     help="Most clips that may wait",
 )
 @click.option(
+    "--queue-per-client",
+    type=click.IntRange(1, 10_000),
+    help="Most clips of one client that may wait  [default: those of --queue]",
+)
+@click.option(
     "--keep",
     type=_SECONDS,
     default=_DEFAULTS.keep_seconds,
@@ -148,7 +182,14 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     type=click.FloatRange(0, 1e7),
     default=_DEFAULTS.grace_seconds,
     show_default=True,
-    help="Seconds to let the running clip finish after SIGTERM",
+    help="Seconds to let running clips finish after SIGTERM; the next start goes on with others",
+)
+@click.option(
+    "--stuck-seconds",
+    type=_SECONDS,
+    default=_DEFAULTS.stuck_seconds,
+    show_default=True,
+    help="Least time without progress after which a worker is ended and its clip tried again",
 )
 @click.option(
     "--log-format",
@@ -162,42 +203,106 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
     """Make clips over HTTP.
 
     The web page is at /, the API reference at /docs. Both can be reached from this machine only,
-    unless --host says otherwise. Clips are made one after the other.
+    unless --host says otherwise. What is ordered is made, also after a restart.
     """
     logbook.begin(options["log_format"])
     tokens = Tokens.read(os.environ.get("KEYVID_TOKEN"), options["token_file"], options["tokens"])
     _warn_if_open(host, tokens)
     root_path = _check_root_path(options["root_path"])
-    _require("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
+    _require(
+        *("dbos", "fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
+    )
     limits = Limits(
         upload_bytes=options["max_upload"],
         pixels=options["max_pixels"],
         seconds=options["max_seconds"],
         queue=options["queue"],
+        queue_of_one=options["queue_per_client"],
         job_seconds=options["max_job_seconds"],
         keep_seconds=options["keep"],
         grace_seconds=options["grace"],
+        stuck_seconds=options["stuck_seconds"],
     )
 
-    from keyvid.runtime.pipeline import Pipeline
+    from keyvid.bundle.manifest import Bundle
+    from keyvid.bundle.structure import check_complete
     from keyvid.serve.app import make_app
+    from keyvid.serve.data import JOBS, data_folder, default_store
     from keyvid.serve.metrics import Metrics
+    from keyvid.serve.store import Store
     from keyvid.serve.workplace import workplace
     from keyvid.serve.workshop import Workshop
 
-    with (
-        workplace() as folder,
-        Pipeline.load(
-            bundle, options["engine"], threads=options["threads"], max_memory=options["max_memory"]
-        ) as pipeline,
-    ):
+    loaded = Bundle.load(bundle)
+    check_complete(loaded)
+    if options["worker"]:
+        _work_for_another(bundle, limits, options)
+        return
+    with workplace(), data_folder(options["data"], port) as folder:
+        store = Store(options["store"] or default_store(folder))
+        store.open()
         metrics = Metrics()
         metrics.watch_disk(folder)
-        workshop = Workshop(pipeline, limits, folder, metrics)
+        crew = _crew("local", bundle, limits, store.url, folder, options)
+        workshop = Workshop(loaded, limits, folder / JOBS, store, crew, metrics)
         hosts = Hosts.of(host, options["allow_host"])
         app = make_app(workshop, tokens, hosts, has_page=not no_page)
         address = _Address(host, port, root_path, options["trust_proxy"])
-        _run(app, workshop, address)
+        try:
+            _run(app, workshop, crew, address)
+        finally:
+            crew.stop(0.0)
+            store.close()
+
+
+def _crew(
+    name: str, bundle: str, limits: Limits, store: str, folder: Path, options: dict[str, Any]
+) -> "Crew":
+    """The worker processes that options ask for."""
+    from keyvid.serve.crew import Crew, new_run
+    from keyvid.serve.scheduling import Patience
+    from keyvid.serve.worker import Work
+
+    work = Work(
+        name=name,
+        run=new_run(),
+        store=store,
+        data=str(folder),
+        bundle=bundle,
+        engine=options["engine"],
+        threads=options["threads"],
+        max_memory=options["max_memory"],
+        job_seconds=limits.job_seconds,
+        grace_seconds=limits.grace_seconds,
+        is_verbose=log.isEnabledFor(logging.INFO),
+        log_format=options["log_format"],
+    )
+    patience = Patience(least=limits.stuck_seconds, most=2 * limits.job_seconds)
+    return Crew(options["workers"], work, patience)
+
+
+def _work_for_another(bundle: str, limits: Limits, options: dict[str, Any]) -> None:
+    """Make clips until a signal asks to stop.
+
+    Raises:
+        SettingsError: it is not said for whom.
+    """
+    import socket
+
+    data, store = options["data"], options["store"]
+    if data is None or store is None:
+        raise SettingsError(
+            "--worker needs the --data and the --store of the server that it works for"
+        )
+    name = socket.gethostname()
+    crew = _crew(name, bundle, limits, store, data.absolute(), options)
+    try:
+        logbook.note(f"{name} works on {crew.start()}")
+        while True:
+            sleep(_LINGER_SECONDS)
+    except KeyboardInterrupt:  # SIGTERM too
+        crew.stop(limits.grace_seconds)
+    logbook.note("stopped")
 
 
 @dataclass(frozen=True)
@@ -249,7 +354,7 @@ def _require(*modules: str) -> None:
             ) from error
 
 
-def _run(app: Any, workshop: "Workshop", at: _Address) -> None:
+def _run(app: Any, workshop: "Workshop", crew: "Crew", at: _Address) -> None:
     """Serve until a signal asks to stop."""
     import uvicorn
 
@@ -289,7 +394,9 @@ def _run(app: Any, workshop: "Workshop", at: _Address) -> None:
     socket = _bind(config)
     address = socket.getsockname()
     name = f"[{address[0]}]" if ":" in address[0] else address[0]
-    logbook.note(f"http://{name}:{address[1]}/ on {workshop.pipeline.engine.name}")
+    engine = crew.start() if crew.num_workers else "other machines"
+    logbook.note(f"jobs are kept in {crew.data}")
+    logbook.note(f"http://{name}:{address[1]}/ on {engine}")
     Server(config).run([socket])
     logbook.note("stopped")
 

@@ -1,18 +1,21 @@
 """/clips: order a clip, watch it being made, fetch it, cancel it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import UploadFile
 
-from keyvid.serve.answers import Detail, JobAnswer, describe, says
+from keyvid.serve.answers import Detail, JobAnswer, JobPage, describe, says
 from keyvid.serve.files import send_file
 from keyvid.serve.form import form_schema
-from keyvid.serve.job import CLIP, PLOT, REPORT, Job
+from keyvid.serve.job import Job
+from keyvid.serve.job_folder import CLIP, PLOT, REPORT
 from keyvid.serve.order import parse_fields
 from keyvid.serve.upload import read_form
 from keyvid.serve.workshop import Workshop
@@ -21,14 +24,17 @@ Answers = dict[int | str, dict[str, Any]]
 
 _LOOK_EVERY_SECONDS = 0.2  # for what has changed of a job that somebody watches
 _FILES = {CLIP: "video/mp4", REPORT: "application/json", PLOT: "image/png"}
-_NO_JOB: Answers = {404: says("No such job")}
+_NO_JOB: Answers = {
+    404: says("No such job"),
+    410: says("The job was kept long enough, and is deleted"),
+}
 REFUSALS: Answers = {
     400: {"model": Detail, "description": "Not a form, or picture or sound are not in it"},
     408: {"model": Detail, "description": "The form did not come to its end in time"},
     413: {"model": Detail, "description": "More bytes than the server takes"},
     422: {"model": Detail, "description": "What is wrong with picture, sound or settings"},
     429: {"model": Detail, "description": "Too many wait; Retry-After says when to come again"},
-    503: {"model": Detail, "description": "The server is stopping"},
+    503: {"model": Detail, "description": "The server is stopping, or cannot keep orders now"},
 }
 
 
@@ -44,8 +50,25 @@ def root_of(request: Request) -> str:
     return root
 
 
+def client_of(request: Request) -> str:
+    """Who asks: a name, or an address."""
+    address = request.client.host if request.client else ""
+    client: str = getattr(request.state, "client", address)
+    return client
+
+
 Shop = Annotated[Workshop, Depends(workshop_of)]
 Root = Annotated[str, Depends(root_of)]
+Client = Annotated[str, Depends(client_of)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="An order with the same key is the same: it is made once, however often sent",
+        min_length=1,
+        max_length=255,
+        pattern="^[!-~]*$",
+    ),
+]
 
 
 def find_job(job_id: str, workshop: Shop) -> Job:
@@ -55,9 +78,11 @@ def find_job(job_id: str, workshop: Shop) -> Job:
         HTTPException: there is none.
     """
     job = workshop.find(job_id)
-    if job is None:
-        raise HTTPException(404, "no such job; it may have been kept long enough")
-    return job
+    if job is not None:
+        return job
+    if workshop.was_there(job_id):
+        raise HTTPException(410, "the job was kept long enough, and is deleted; order it again")
+    raise HTTPException(404, "no such job; it may have been deleted")
 
 
 Found = Annotated[Job, Depends(find_job)]
@@ -70,8 +95,9 @@ def clips_router(workshop: Workshop) -> APIRouter:
         "",
         status_code=202,
         responses=REFUSALS,
-        openapi_extra={"requestBody": form_schema(workshop.pipeline)},
+        openapi_extra={"requestBody": form_schema(workshop.bundle)},
     )(order_a_clip)
+    router.get("", responses={422: says("No such page")})(list_jobs)
     router.get("/{job_id}", responses=_NO_JOB)(look_at_a_job)
     router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_NO_JOB)(
         watch_a_job
@@ -83,10 +109,15 @@ def clips_router(workshop: Workshop) -> APIRouter:
 
 
 async def order_a_clip(
-    request: Request, response: Response, workshop: Shop, root: Root
+    request: Request,
+    response: Response,
+    workshop: Shop,
+    root: Root,
+    client: Client,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobAnswer:
     """Order a clip of a picture and a sound; settings are those of `keyvid-infer`."""
-    workshop.check_open()  # before anything is received
+    await to_thread.run_sync(workshop.check_open, client)  # before anything is received
     async with read_form(request, workshop.limits.upload_bytes) as form:
         files = {name: form.get(name) for name in ("image", "audio")}
         image, audio = files.values()
@@ -94,10 +125,63 @@ async def order_a_clip(
             missing = [name for name, part in files.items() if not isinstance(part, UploadFile)]
             raise HTTPException(400, f"no file {' and '.join(missing)}; send image and audio")
         values = parse_fields({n: v for n, v in form.items() if isinstance(v, str)})
-        order = await workshop.take(image.file, audio.file, values)
-    answer = describe(workshop.submit(order), workshop, root)
+        parts = {"image": image.file, "audio": audio.file}
+        job = await take_and_submit(workshop, client, parts, values, idempotency_key)
+    answer = describe(job, workshop, root)
     response.headers["Location"] = answer.links.self
     return answer
+
+
+async def take_and_submit(
+    workshop: Workshop,
+    client: str,
+    files: Mapping[str, IO[bytes]],
+    values: Mapping[str, Any],
+    key: str | None,
+) -> Job:
+    """The job of an order that is checked and kept, or that of the same order earlier.
+
+    Args:
+        files: picture and sound, in this order.
+        key: by which the client knows the order again, None where it does not.
+    Raises:
+        HTTPException: 410 or 422, the key belongs to another order.
+    """
+    job_id = digest = ""
+    if key is not None:
+        digest = await to_thread.run_sync(digest_of, files, values)
+        job_id = workshop.id_of(client, key)
+        if job := await to_thread.run_sync(workshop.find, job_id):
+            if job.digest != digest:
+                raise HTTPException(422, f"Idempotency-Key {key}: was used for another order")
+            return job
+        if await to_thread.run_sync(workshop.was_there, job_id):
+            raise HTTPException(410, f"Idempotency-Key {key}: its clip is deleted; take a new key")
+    image, audio = files.values()
+    order = await workshop.take(image, audio, values)
+    return await to_thread.run_sync(workshop.submit, order, client, digest, job_id)
+
+
+def digest_of(files: Mapping[str, IO[bytes]], values: Mapping[str, Any]) -> str:
+    """The same for the same order; the files stand where they stood."""
+    digest = hashlib.sha256(repr(sorted(values.items())).encode())
+    for name, file in files.items():
+        digest.update(name.encode() + hashlib.sha256(file.read()).digest())
+        file.seek(0)
+    return digest.hexdigest()
+
+
+def list_jobs(
+    workshop: Shop,
+    root: Root,
+    client: Client,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="Id of the last job of a page")] = None,
+) -> JobPage:
+    """Your jobs, the newest first."""
+    jobs, has_more = workshop.page(client, limit, after)
+    following = f"{root}/clips?limit={limit}&after={jobs[-1].id}" if has_more else None
+    return JobPage(jobs=[describe(job, workshop, root) for job in jobs], next=following)
 
 
 def look_at_a_job(job: Found, workshop: Shop, root: Root) -> JobAnswer:
@@ -140,4 +224,4 @@ def _add_file(router: APIRouter, name: str, kind: str) -> None:
         if job.state != "done":
             because = f": {job.error}" if job.error else "; wait until it is done"
             raise HTTPException(409, f"the job is {job.state}{because}")
-        return send_file(request, job.folder / name, kind, f"keyvid-{name}")
+        return send_file(request, job.folder.path / name, kind, f"keyvid-{name}")

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from keyvid.runtime.pipeline import Pipeline
+from keyvid.bundle.manifest import Bundle
 from keyvid.sampling import DEFAULT_QUALITY, Sampling, UNetSampling
 from keyvid.serve.order import FIELDS
 
@@ -32,18 +32,18 @@ IMAGE = {"type": "string", "format": "binary", "description": "Any picture"}
 AUDIO = {"type": "string", "format": "binary", "description": "Any sound, or a video that has one"}
 
 
-def form_schema(pipeline: Pipeline) -> dict[str, Any]:
-    """The body of an order to /clips, for clips of that pipeline's bundle."""
-    return _form({"image": IMAGE, "audio": AUDIO}, fields_schema(pipeline))
+def form_schema(bundle: Bundle) -> dict[str, Any]:
+    """The body of an order to /clips, for clips of that bundle."""
+    return _form({"image": IMAGE, "audio": AUDIO}, fields_schema(bundle))
 
 
-def video_form_schema(pipeline: Pipeline) -> dict[str, Any]:
+def video_form_schema(bundle: Bundle) -> dict[str, Any]:
     """The same of an order to /v1/videos."""
-    ours = fields_schema(pipeline)
-    size = pipeline.bundle.dimensions
+    ours = fields_schema(bundle)
+    size = bundle.dimensions
     renamed = {
         "prompt": ours.pop("prompt"),
-        "model": {"type": "string", "enum": [pipeline.bundle.name]},
+        "model": {"type": "string", "enum": [bundle.name]},
         "seconds": ours.pop("length"),
         "size": {
             "type": "string",
@@ -67,15 +67,15 @@ def _form(files: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def fields_schema(pipeline: Pipeline) -> dict[str, Any]:
+def fields_schema(bundle: Bundle) -> dict[str, Any]:
     """The fields of an order by their dashed names."""
-    facts = _facts_of(pipeline)
+    facts = _facts_of(bundle)
     return {
         option.dashed: {
             "type": _KINDS[option.kind],
             "description": option.help,
             **({"enum": list(option.choices)} if option.choices else {}),
-            **_sampling_facts(option.name, pipeline.bundle.sampling),
+            **_sampling_facts(option.name, bundle.sampling),
             **_SAYS.get(option.name, {}),
             **facts.get(option.name, {}),
         }
@@ -83,9 +83,8 @@ def fields_schema(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _facts_of(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+def _facts_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """What depends on the bundle otherwise than by its sampling."""
-    bundle = pipeline.bundle
     rest = bundle.dimensions.keyframes - 1
     branches = set(bundle.branches("generator")) & set(bundle.branches("interpolator"))
     return {

@@ -15,11 +15,13 @@ def is_alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": Detail, "description": "It is stopping"}})
+@router.get(
+    "/readyz", responses={503: {"model": Detail, "description": "It is stopping, or has no store"}}
+)
 def is_ready(workshop: Shop) -> dict[str, str]:
-    """Orders are taken, or are refused only because too many wait."""
-    if not workshop.is_ready:
-        raise HTTPException(503, "no orders are taken: the server is stopping")
+    """Orders are taken and made, or refused only because too many wait."""
+    if reason := workshop.why_not_ready:
+        raise HTTPException(503, f"no orders are made: {reason}")
     return {"status": "ready"}
 
 

@@ -1,24 +1,13 @@
 """A job: one clip that was ordered, from its place in the line to its files."""
 
-import secrets
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from keyvid.runtime.networks.stages import SEGMENT
-from keyvid.runtime.progress import Forecast
-from keyvid.serve.order import Order
+from keyvid.serve.job_folder import JobFolder, JobProgress
+from keyvid.serve.store import Row
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-CLIP, REPORT, PLOT = "clip.mp4", "report.json", "plot.png"
-
-Clock = Callable[[], float]
-
-
-class WorkStopped(Exception):  # noqa: N818 # no error: somebody wants it so
-    """Raised where a clip reports its progress, to end the work on it."""
 
 
 @dataclass
@@ -26,63 +15,86 @@ class Job:
     """One clip that was ordered.
 
     Attributes:
-        folder: of its files; it is there while the job runs and when it is done.
-        order: None once the job has ended.
+        folder: of its files; the clip is in it when the job is done.
+        client: who ordered it.
+        digest: of all that was ordered.
+        work: see `keyvid.serve.scheduling.work_of`.
         num_frames: of the clip.
         remarks: what there is to say about picture, sound and clip.
-        error: why it failed, in one line.
-        stage, step, num_steps: how far it is.
-        segment, num_segments: the same of a clip that is made in several parts.
-        seconds_left: None while it is not known.
         prompt, scale: as they were ordered.
-        created: seconds since 1970.
-        ordered, started, ended, deadline: by the clock; the last is when it is given up.
-        is_unwanted: whether somebody has cancelled it.
+        created, started, ended: seconds since 1970, None where that was not yet.
+        error: why it failed, in one line.
     """
 
-    folder: Path
-    order: Order | None
-    clock: Clock = time.monotonic
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    id: str
+    folder: JobFolder
+    client: str
+    digest: str
+    work: float
+    num_frames: int
+    remarks: tuple[str, ...]
+    prompt: str
+    scale: int
+    created: float
     state: State = "queued"
     error: str = ""
-    stage: str = ""
-    step: int = 0
-    num_steps: int = 0
-    segment: int = 0
-    num_segments: int = 1
-    seconds_left: float | None = None
-    created: float = field(default_factory=time.time)
-    started: float = 0.0
-    ended: float = 0.0
-    deadline: float = 0.0
-    is_unwanted: bool = False
+    progress: JobProgress = JobProgress()
+    started: float | None = None
+    ended: float | None = None
 
-    def __post_init__(self) -> None:
-        assert self.order is not None, "there is one until the job has ended"
-        self.folder = self.folder / self.id
-        self.ordered = self.clock()
-        self.num_frames = self.order.prepared.inputs.num_frames
-        self.remarks = self.order.prepared.remarks
-        self._forecast = Forecast(self.clock)
-        self.prompt, self.scale = self.order.prepared.prompt, self.order.scale
+    @classmethod
+    def of_row(cls, row: Row, folder: JobFolder) -> "Job":
+        """As the store knows it, at its beginning.
+
+        Raises:
+            KeyError: the store knows it in another form.
+        """
+        said = row.summary
+        return cls(
+            id=row.id,
+            folder=folder,
+            client=row.client,
+            digest=said["digest"],
+            work=said["work"],
+            num_frames=said["frames"],
+            remarks=tuple(said["remarks"]),
+            prompt=said["prompt"],
+            scale=said["scale"],
+            created=said["created"],
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the store is told of it, as JSON values."""
+        return {
+            "digest": self.digest,
+            "work": self.work,
+            "frames": self.num_frames,
+            "remarks": list(self.remarks),
+            "prompt": self.prompt,
+            "scale": self.scale,
+            "created": self.created,
+        }
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing about it will change."""
         return self.state not in ("queued", "running")
 
-    def report_progress(self, stage: str, done: int, total: int) -> None:
-        """A `keyvid.runtime.networks.stages.Progress`.
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the clip is done, None where that is not known."""
+        return self.progress.seconds_left if self.state == "running" else None
 
-        Raises:
-            WorkStopped: nobody wants the clip any more, or it takes too long.
+    def end(self, row: Row) -> None:
+        """Take over how it ended.
+
+        Args:
+            row: of an order that has ended.
         """
-        if self.is_unwanted or self.clock() > self.deadline:
-            raise WorkStopped
-        if stage == SEGMENT:
-            self._forecast.enter_segment(done, total)
-            self.segment, self.num_segments = done, total
-            return
-        self.stage, self.step, self.num_steps = stage, done, total
-        self.seconds_left = self._forecast(stage, done, total)
+        outcome: Mapping[str, Any] = row.outcome or {}
+        self.started = outcome.get("started", row.started)
+        self.ended = outcome.get("ended", row.ended)
+        self.remarks = tuple(outcome.get("remarks") or self.remarks)
+        self.error = outcome.get("error", "" if row.state == "done" else row.state)
+        self.state = next((s for s in get_args(State) if s == row.state), "failed")

@@ -51,9 +51,9 @@ class Example(BaseModel):
 @router.get("/model")
 def describe_the_model(workshop: Shop) -> Model:
     """What clips of this server are like."""
-    size, limits = workshop.pipeline.bundle.dimensions, workshop.limits
+    size, limits = workshop.bundle.dimensions, workshop.limits
     return Model(
-        name=workshop.pipeline.bundle.name,
+        name=workshop.bundle.name,
         width=size.width,
         height=size.height,
         fps=size.fps,

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from keyvid.bundle.manifest import Bundle
 from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media.arguments import parse_time
 from keyvid.runtime.media.picture import picture_size
 from keyvid.runtime.media.sound import sound_duration
 from keyvid.runtime.media.video import check_scale
 from keyvid.runtime.motion import files_told
-from keyvid.runtime.pipeline import Pipeline
-from keyvid.runtime.request import FULL, Prepared, Request, request_from
+from keyvid.runtime.request import FULL, Prepared, Request, prepare, request_from
 from keyvid.serve.limits import Limits
 from keyvid.vocabulary import Outputs, options
 
@@ -55,7 +55,7 @@ def parse_fields(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def take_order(
-    pipeline: Pipeline,
+    bundle: Bundle,
     limits: Limits,
     image: IO[bytes],
     audio: IO[bytes],
@@ -79,8 +79,8 @@ def take_order(
     if len(prompt) > _LONGEST_PROMPT:
         raise SettingsError(f"prompt has {len(prompt)} characters; want {_LONGEST_PROMPT} at most")
     _check_pixels(image, limits.pixels)
-    _check_seconds(request, pipeline, limits.seconds)
-    return Order(pipeline.prepare(request), scale)
+    _check_seconds(request, bundle, limits.seconds)
+    return Order(prepare(request, bundle), scale)
 
 
 def _check_pixels(file: IO[bytes], most: int) -> None:
@@ -91,7 +91,7 @@ def _check_pixels(file: IO[bytes], most: int) -> None:
         raise MediaError(f"the picture: has more than {most:,} pixels; shrink it first")
 
 
-def _check_seconds(request: Request, pipeline: Pipeline, most: float) -> None:
+def _check_seconds(request: Request, bundle: Bundle, most: float) -> None:
     if request.length is None:
         return
     if request.length == FULL:
@@ -99,7 +99,7 @@ def _check_seconds(request: Request, pipeline: Pipeline, most: float) -> None:
         request.audio.seek(0)  # type: ignore[union-attr] # an open file
     else:
         seconds = parse_time(request.length, "length")
-    if seconds > most + 1 / pipeline.bundle.dimensions.fps:
+    if seconds > most + 1 / bundle.dimensions.fps:
         raise SettingsError(
             f"length is {seconds:.2f} s, this server makes clips of {most:g} s at most; "
             "ask for fewer seconds"

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from keyvid.errors import KeyvidError
 from keyvid.serve.workshop import RefusedError
 
-_STATUS = {"queue": 429, "stopping": 503}
+_STATUS = {"queue": 429, "client": 429, "twice": 409}  # 503 for all others
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -44,7 +44,7 @@ def explain_problems(app: FastAPI) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     headers = {"Retry-After": str(error.retry_after)}
-    return problem(path_of(request.scope), _STATUS[error.reason], str(error), headers)
+    return problem(path_of(request.scope), _STATUS.get(error.reason, 503), str(error), headers)
 
 
 async def _mistake(request: Request, error: Exception) -> Response:

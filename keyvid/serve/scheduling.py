@@ -19,6 +19,7 @@ _FIRST_GUESS_SECONDS = 10.0  # of a clip, before one was made
 _REMEMBERED = 8  # clips whose time tells the pace
 _CRASHES_IN_PLACE = 2  # after which a clip is given up
 _CRASHES = 5  # the same, however far it came in between
+_ATTEMPTS = 20  # the same, whatever ended them
 
 
 @dataclass(frozen=True)
@@ -217,21 +218,23 @@ def expected_starts(
     return starts
 
 
-def is_worth_a_try(crashes: Sequence[tuple[int, ...]]) -> bool:
+def is_worth_a_try(crashes: Sequence[tuple[int, ...]], num_attempts: int) -> bool:
     """Whether a clip is tried again whose making has ended workers.
 
     Once more from the same place, and a few times where it has come further in between: then it
     was probably not the clip's own fault.
 
     Args:
-        crashes: how far the clip was each time, in an order that grows with it.
+        crashes: how far the clip was each time, in an order that grows with it; () before its
+            first step, where the networks are opened that all clips have in common.
+        num_attempts: how often it was begun, also by workers that ended with their whole server.
     """
     in_place = 0
     furthest: tuple[int, ...] = ()
-    for place in crashes:
+    for place in filter(None, crashes):
         in_place = in_place + 1 if furthest and place <= furthest else 1
         furthest = max(furthest, place)
-    return in_place < _CRASHES_IN_PLACE and len(crashes) < _CRASHES
+    return in_place < _CRASHES_IN_PLACE and len(crashes) < _CRASHES and num_attempts < _ATTEMPTS
 
 
 @dataclass(frozen=True)

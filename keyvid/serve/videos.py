@@ -1,20 +1,21 @@
 """/v1/videos: the same clips in the words of OpenAI's interface, which clients of models know."""
 
 import io
-import time
 from typing import Annotated, Any, Literal
 
 import av
+from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from PIL import Image
 from pydantic import BaseModel
 
 from keyvid.serve.answers import Failure, says
-from keyvid.serve.clips import Answers, Shop, find_job
+from keyvid.serve.clips import Answers, Client, IdempotencyKey, Shop, find_job, take_and_submit
 from keyvid.serve.files import send_file
 from keyvid.serve.form import MOST_SCALE, video_form_schema
-from keyvid.serve.job import CLIP, Job
+from keyvid.serve.job import Job
+from keyvid.serve.job_folder import CLIP
 from keyvid.serve.order import parse_fields
 from keyvid.serve.references import read_video_order
 from keyvid.serve.workshop import Workshop
@@ -75,7 +76,10 @@ class Deleted(BaseModel):
     deleted: Literal[True] = True
 
 
-_NOT_THERE: Answers = {404: says("No such video", "Failure")}
+_NOT_THERE: Answers = {
+    404: says("No such video", "Failure"),
+    410: says("The video was kept long enough, and is deleted", "Failure"),
+}
 _REFUSALS: Answers = {
     400: {"model": Failure, "description": "No order, or picture or sound are not in it"},
     408: says("It did not come to its end in time", "Failure"),
@@ -90,7 +94,7 @@ Found = Annotated[Job, Depends(find_job)]
 def videos_router(workshop: Workshop) -> APIRouter:
     """The routes below /v1/videos, described for the bundle of that workshop."""
     router = APIRouter(prefix="/v1/videos", tags=["videos"])
-    body = video_form_schema(workshop.pipeline)
+    body = video_form_schema(workshop.bundle)
     content = {kind: {"schema": {"type": "string"}} for kind in ("video/mp4", "image/webp")}
     a_file: Answers = {
         **_NOT_THERE,
@@ -106,35 +110,40 @@ def videos_router(workshop: Workshop) -> APIRouter:
     return router
 
 
-async def create_a_video(request: Request, response: Response, workshop: Shop) -> Video:
+async def create_a_video(
+    request: Request,
+    response: Response,
+    workshop: Shop,
+    client: Client,
+    idempotency_key: IdempotencyKey = None,
+) -> Video:
     """Order a clip; JSON with data URLs works too."""
-    workshop.check_open()
+    await to_thread.run_sync(workshop.check_open, client)
     files, values = await read_video_order(request, workshop.limits.upload_bytes)
     for name, what in (("input_reference", "picture"), ("audio_reference", "sound")):
         if name not in files:
             raise HTTPException(400, f"there is no {what}; send {name}, a file or a data URL")
     fields = parse_fields(_in_our_words(values, workshop))
-    order = await workshop.take(files["input_reference"], files["audio_reference"], fields)
-    return _answer(workshop.submit(order), workshop, response)
+    parts = {name: files[name] for name in ("input_reference", "audio_reference")}
+    job = await take_and_submit(workshop, client, parts, fields, idempotency_key)
+    return _answer(job, workshop, response)
 
 
 def list_videos(
     workshop: Shop,
+    client: Client,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: str | None = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
-    """Videos that are known, the newest first; `after` is the id of the last one of a page."""
-    jobs = workshop.jobs if order == "asc" else workshop.jobs[::-1]
-    if after is not None:
-        ids = [job.id for job in jobs]
-        jobs = jobs[ids.index(after) + 1 :] if after in ids else []
-    data = [_describe(job, workshop) for job in jobs[:limit]]
+    """Your videos, the newest first; `after` is the id of the last one of a page."""
+    jobs, has_more = workshop.page(client, limit, after, newest_first=order == "desc")
+    data = [_describe(job, workshop) for job in jobs]
     return VideoList(
         data=data,
         first_id=data[0].id if data else None,
         last_id=data[-1].id if data else None,
-        has_more=len(jobs) > limit,
+        has_more=has_more,
     )
 
 
@@ -156,13 +165,13 @@ def download_a_video(
     if job.state != "done":
         raise HTTPException(404, job.error or "it is not done; ask again when it is completed")
     if variant == "video":
-        return send_file(request, job.folder / CLIP, "video/mp4", f"{job.id}.mp4")
+        return send_file(request, job.folder.path / CLIP, "video/mp4", f"{job.id}.mp4")
     return Response(_thumbnail(job), media_type="image/webp")
 
 
 def _in_our_words(values: dict[str, Any], workshop: Workshop) -> dict[str, str]:
     """Values of an order by the names of a form's fields."""
-    bundle = workshop.pipeline.bundle
+    bundle = workshop.bundle
     ours = {name: str(value) for name, value in values.items()}
     model = ours.pop("model", "")
     if model not in ("", bundle.name):
@@ -186,18 +195,17 @@ def _answer(job: Job, workshop: Workshop, response: Response) -> Video:
 
 
 def _describe(job: Job, workshop: Workshop) -> Video:
-    bundle = workshop.pipeline.bundle
+    bundle = workshop.bundle
     size = bundle.dimensions
-    since_end = job.clock() - job.ended
-    ended = time.time() - since_end if job.has_ended else None
+    expires = workshop.expires(job)
     error = VideoError(code=job.state, message=job.error) if job.error else None
     return Video(
         id=job.id,
         status=_STATUS.get(job.state, "failed"),
-        progress=_per_cent(job),
+        progress=_per_cent(job, workshop.clock()),
         created_at=int(job.created),
-        completed_at=round(ended) if ended and job.state == "done" else None,
-        expires_at=round(ended + workshop.limits.keep_seconds) if ended else None,
+        completed_at=round(job.ended) if job.ended and job.state == "done" else None,
+        expires_at=round(expires) if expires else None,
         error=error,
         model=bundle.name,
         prompt=job.prompt,
@@ -207,19 +215,19 @@ def _describe(job: Job, workshop: Workshop) -> Video:
     )
 
 
-def _per_cent(job: Job) -> int:
+def _per_cent(job: Job, now: float) -> int:
     """How much of the time is over; 100 only when the job is done."""
     if job.state == "done":
         return 100
     if job.state != "running" or job.seconds_left is None:
         return 0
-    spent = job.clock() - job.started
+    spent = max(now - (job.started or now), 0.0)
     return min(int(100 * spent / (spent + job.seconds_left + 1e-6)), 99)
 
 
 def _thumbnail(job: Job) -> bytes:
     """The first frame as WebP."""
-    with av.open(str(job.folder / CLIP)) as video:
+    with av.open(str(job.folder.path / CLIP)) as video:
         frame = next(video.decode(video=0)).to_ndarray(format="rgb24")
     content = io.BytesIO()
     Image.fromarray(frame).save(content, "WEBP")

@@ -21,10 +21,9 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.request import Prepared
 from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
-from keyvid.serve.metrics import Metrics
 from keyvid.serve.tokens import Tokens
-from keyvid.serve.workshop import Workshop
 from tests.serve.live import listening
+from tests.serve.queue import Queue, open_queue
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUM_STEPS = 4
@@ -86,15 +85,27 @@ def pipeline() -> StandIn:
     return StandIn()
 
 
+@pytest.fixture(scope="session")
+def one_queue() -> Iterator[Queue]:
+    with open_queue() as queue:
+        yield queue
+
+
 @pytest.fixture
-def make(pipeline: StandIn, tmp_path: Path) -> Callable[..., FastAPI]:
+def queue(one_queue: Queue, pipeline: StandIn) -> Iterator[Queue]:
+    """A store that is empty, and one that makes what is put into it."""
+    yield one_queue
+    pipeline.may_go_on.set()
+    one_queue.empty()
+
+
+@pytest.fixture
+def make(pipeline: StandIn, queue: Queue, tmp_path: Path) -> Callable[..., FastAPI]:
     """`make(limits, token)`: the application around the stand-in."""
 
     def make_it(limits: Limits | None = None, token: str | None = None) -> FastAPI:
-        folder = tmp_path / "server"
-        folder.mkdir()
-        tokens = Tokens.of_one(token) if token else None
-        return make_app(Workshop(pipeline, limits or Limits(), folder, Metrics()), tokens)
+        workshop = queue.workshop(pipeline, tmp_path / "server" / "jobs", limits)
+        return make_app(workshop, Tokens.of_one(token) if token else None)
 
     return make_it
 

@@ -1,5 +1,7 @@
 """What a schema cannot say of a valid order: real pictures and sounds, times that fit them."""
 
+import secrets
+
 import schemathesis
 from hypothesis import strategies
 from schemathesis.generation import GenerationMode
@@ -25,6 +27,8 @@ def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, object]
 ) -> None:
     """Make an order that is meant to be valid one that can be made."""
+    if case.headers and "Idempotency-Key" in case.headers:  # each order is another one
+        case.headers["Idempotency-Key"] = secrets.token_hex(8)
     is_valid = case.meta is None or case.meta.generation.mode is GenerationMode.POSITIVE
     if is_valid and isinstance(case.body, dict):
         if "beats" in case.body:  # which keyframes follow from

@@ -34,7 +34,8 @@ def wait_for(client: TestClient, url: str, *states: str) -> dict[str, Any]:
 
 
 def files_of(tmp_path: Path) -> list[Path]:
-    return [*(tmp_path / "server").rglob("*")]
+    """What there is of jobs."""
+    return [*(tmp_path / "server" / "jobs").rglob("*")]
 
 
 def test_a_clip_from_order_to_deletion(
@@ -135,17 +136,21 @@ def test_a_job_that_takes_too_long(
     answer = client.get(links["clip"])
     assert answer.status_code == 409
     assert answer.json()["detail"] == f"the job is failed: {job['error']}"
-    assert not files_of(tmp_path)
+    assert [path.name for path in files_of(tmp_path) if path.is_file()] == ["ended.json"]
 
 
 def test_results_are_kept_for_a_while(serve: Serve, order: Order, tmp_path: Path) -> None:
     client = serve(Limits(keep_seconds=0.3))
     links = client.post("/clips", **order()).json()["links"]
     for _ in range(500):
-        if client.get(links["self"]).status_code == 404:
+        if client.get(links["self"]).status_code == 410:
             break
         time.sleep(0.02)
-    assert client.get(links["self"]).status_code == 404
+    for link in (links["self"], links["clip"], links["events"]):
+        gone = client.get(link)
+        assert gone.status_code == 410, "it was there"
+        assert "kept long enough" in gone.json()["detail"]
+    assert client.get("/clips/nonesuch").status_code == 404
     assert not files_of(tmp_path)
 
 
@@ -296,7 +301,7 @@ def test_names_of_uploads_are_nobodys_business(serve: Serve, order: Order, tmp_p
     answer = client.post("/clips", **form)
     wait_for(client, answer.headers["location"], "done")
     names = {path.name for path in files_of(tmp_path) if path.is_file()}
-    assert names == {"clip.mp4", "report.json", "plot.png"}
+    assert names == {"clip.mp4", "report.json", "plot.png", "ended.json"}
     assert not [*tmp_path.rglob("*evil*")]
 
 

@@ -18,8 +18,7 @@ Order = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/clips", "POST"),
-        ("GET", "/clips", "POST"),
+        ("PUT", "/clips", "GET, HEAD, POST"),
         ("POST", "/clips/x", "DELETE, GET, HEAD"),
         ("PATCH", "/healthz", "GET, HEAD"),
         ("DELETE", "/", "GET, HEAD"),

@@ -203,18 +203,26 @@ def test_work_grows_with_steps_and_length() -> None:
     ("crashes", "is_tried"),
     [
         ([], True),
-        ([(0, 0, 0)], True),
-        ([(0, 0, 0), (0, 0, 0)], False),
+        ([()], True),
+        ([()] * 4, True),
+        ([()] * 5, False),
+        ([(0, 1, 5), ()], True),
+        ([(0, 1, 5), (), (0, 1, 5)], False),
         ([(0, 1, 5), (0, 1, 5)], False),
         ([(0, 1, 5), (0, 1, 4)], False),
         ([(0, 1, 5), (0, 1, 6)], True),
         ([(0, 1, 5), (0, 1, 6), (0, 1, 6)], False),
-        ([(0, 0, step) for step in range(4)], True),
-        ([(0, 0, step) for step in range(5)], False),
+        ([(0, 1, step) for step in range(4)], True),
+        ([(0, 1, step) for step in range(5)], False),
     ],
 )
 def test_what_is_tried_after_a_crash(crashes: list[tuple[int, ...]], is_tried: bool) -> None:
-    assert is_worth_a_try(crashes) == is_tried
+    assert is_worth_a_try(crashes, len(crashes)) == is_tried
+
+
+def test_what_ends_every_server_is_given_up_in_the_end() -> None:
+    assert is_worth_a_try([], 19)
+    assert not is_worth_a_try([], 20)
 
 
 def test_how_long_a_step_may_take() -> None:

@@ -1,0 +1,182 @@
+"""A worker: a process that holds the networks and makes one job after the other.
+
+`python -m keyvid.serve.worker` reads what it is to do from standard input, a line of JSON, and ends
+when that is closed: so none outlives its server, however that ends.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import msgspec
+
+from keyvid.command import error_line, say
+from keyvid.errors import KeyvidError
+from keyvid.file_safety import lock
+from keyvid.runtime.pipeline import Pipeline
+from keyvid.serve import logbook
+from keyvid.serve.dispatch import dispatching
+from keyvid.serve.maker import Maker
+
+DRAIN = b"drain\n"
+WORKERS = "workers"  # the folder beside that of the jobs
+BEAT_SECONDS = 2.0  # after which a worker says again that it is there
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is to do.
+
+    Attributes:
+        name: by which it is known in the store; one process at a time has it.
+        run: of the server, see `keyvid.serve.job_folder.Attempt`.
+        store: its address.
+        data: the folder with those of the jobs and of the workers.
+        threads, max_memory: as of `Pipeline.load`.
+        job_seconds: that the making of a clip may take.
+        grace_seconds: that the clip in the making has when the worker is to end.
+    """
+
+    name: str
+    run: str
+    store: str
+    data: str
+    bundle: str
+    engine: str
+    threads: int | None
+    max_memory: int | None
+    job_seconds: float
+    grace_seconds: float
+    is_verbose: bool
+    log_format: logbook.LogFormat
+
+    def to_line(self) -> bytes:
+        """As the worker reads it."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a worker says of itself, in a file.
+
+    Attributes:
+        engine: its name, "" while it starts.
+        error: why it cannot work.
+        job: that it is making.
+        beats: grows while it lives.
+    """
+
+    pid: int = 0
+    engine: str = ""
+    error: str = ""
+    job: str | None = None
+    beats: int = 0
+
+
+def read_status(data: Path, name: str) -> Status:
+    """What the worker of that name has said last."""
+    with suppress(OSError, msgspec.DecodeError):
+        content = (data / WORKERS / f"{name}.json").read_bytes()
+        return msgspec.json.decode(content, type=Status)
+    return Status()
+
+
+class _Sign:
+    """Holds up a worker's status for others to see."""
+
+    def __init__(self, work: Work) -> None:
+        self._path = Path(work.data) / WORKERS / f"{work.name}.json"
+        self._status = Status(pid=os.getpid())
+
+    def show(self, **changes: Any) -> None:
+        """Change it."""
+        beats = self._status.beats + 1
+        self._status = replace(self._status, beats=beats, **changes)
+        temporary = self._path.with_name(f".{self._path.name}")
+        with suppress(OSError):  # a full disk: whoever looks must bear it
+            temporary.write_bytes(msgspec.json.encode(self._status))
+            temporary.replace(self._path)
+
+
+def main() -> int:
+    """Work until standard input says otherwise; gives the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # meant for the server, which says when to end
+    work = msgspec.json.decode(sys.stdin.buffer.readline(), type=Work)
+    is_to_end = Event()
+    Thread(target=_listen, args=(is_to_end,), daemon=True).start()
+    _log_lines(work)
+    sign = _Sign(work)
+    try:
+        with (Path(work.data) / WORKERS / f"{work.name}.lock").open("wb") as held:
+            lock(held.fileno(), wait=True)  # one of this name may be about to end
+            sign.show()
+            _work(work, sign, is_to_end)
+    except Exception as error:
+        sign.show(error=error_line(error))
+        if not isinstance(error, KeyvidError):
+            log.exception("worker %s", work.name)
+        return 2
+    return 0
+
+
+def _work(work: Work, sign: _Sign, is_to_end: Event) -> None:
+    with Pipeline.load(
+        work.bundle, work.engine, threads=work.threads, max_memory=work.max_memory
+    ) as pipeline:
+        maker = Maker(
+            pipeline,
+            Path(work.data) / "jobs",
+            work.job_seconds,
+            work.run,
+            lambda job: sign.show(job=job),
+        )
+        with dispatching(work.store, work.name, maker.make, work.grace_seconds):
+            sign.show(engine=pipeline.engine.name)
+            while not is_to_end.wait(BEAT_SECONDS):
+                sign.show()
+        # What is still in the making goes on when the next worker of this name starts.
+        os._exit(0)
+
+
+def _listen(is_to_end: Event) -> None:
+    """End when the server says so, and at once when it is gone."""
+    for line in sys.stdin.buffer:
+        if line == DRAIN:
+            is_to_end.set()
+    os._exit(1)
+
+
+class _Lines(logging.Handler):
+    """A line of stderr for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _log_lines(work: Work) -> None:
+    """Show the log of keyvid as the server shows its own."""
+
+    def name_the_worker(record: logging.LogRecord) -> bool:
+        record.fields = {"worker": work.name, **getattr(record, "fields", {})}
+        return True
+
+    handler = _Lines()
+    handler.addFilter(name_the_worker)
+    logger = logging.getLogger("keyvid")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if work.is_verbose else logging.WARNING)
+    logbook.begin(work.log_format)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
