@@ -3,13 +3,9 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
-from time import sleep
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,11 +17,6 @@ from keyvid.serve.limits import Limits
 from keyvid.serve.tokens import Tokens
 from keyvid.sizes import format_size, parse_size
 
-if TYPE_CHECKING:
-    from keyvid.serve.crew import Crew
-    from keyvid.serve.workshop import Workshop
-
-_LINGER_SECONDS = 2.0  # for who watched the last clip to fetch it
 _DEFAULTS = Limits()
 
 log = logging.getLogger(__name__)
@@ -224,100 +215,24 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
         stuck_seconds=options["stuck_seconds"],
     )
 
-    from keyvid.bundle.manifest import Bundle
-    from keyvid.bundle.structure import check_complete
-    from keyvid.serve.app import make_app
-    from keyvid.serve.data import JOBS, data_folder, default_store
-    from keyvid.serve.metrics import Metrics
-    from keyvid.serve.store import Store
-    from keyvid.serve.workplace import workplace
-    from keyvid.serve.workshop import Workshop
+    from keyvid.serve.running import Address, Front, Making, run_front, run_workers
 
-    loaded = Bundle.load(bundle)
-    check_complete(loaded)
-    if options["worker"]:
-        _work_for_another(bundle, limits, options)
-        return
-    with workplace(), data_folder(options["data"], port) as folder:
-        store = Store(options["store"] or default_store(folder))
-        store.open()
-        metrics = Metrics()
-        metrics.watch_disk(folder)
-        crew = _crew("local", bundle, limits, store.url, folder, options)
-        workshop = Workshop(loaded, limits, folder / JOBS, store, crew, metrics)
-        hosts = Hosts.of(host, options["allow_host"])
-        app = make_app(workshop, tokens, hosts, has_page=not no_page)
-        address = _Address(host, port, root_path, options["trust_proxy"])
-        try:
-            _run(app, workshop, crew, address)
-        finally:
-            crew.stop(0.0)
-            store.close()
-
-
-def _crew(
-    name: str, bundle: str, limits: Limits, store: str, folder: Path, options: dict[str, Any]
-) -> "Crew":
-    """The worker processes that options ask for."""
-    from keyvid.serve.crew import Crew, new_run
-    from keyvid.serve.scheduling import Patience
-    from keyvid.serve.worker import Work
-
-    work = Work(
-        name=name,
-        run=new_run(),
-        store=store,
-        data=str(folder),
+    making = Making(
+        num_workers=options["workers"],
         bundle=bundle,
         engine=options["engine"],
         threads=options["threads"],
         max_memory=options["max_memory"],
-        job_seconds=limits.job_seconds,
-        grace_seconds=limits.grace_seconds,
-        is_verbose=log.isEnabledFor(logging.INFO),
+        data=options["data"],
+        store=options["store"],
         log_format=options["log_format"],
     )
-    patience = Patience(least=limits.stuck_seconds, most=2 * limits.job_seconds)
-    return Crew(options["workers"], work, patience)
-
-
-def _work_for_another(bundle: str, limits: Limits, options: dict[str, Any]) -> None:
-    """Make clips until a signal asks to stop.
-
-    Raises:
-        SettingsError: it is not said for whom.
-    """
-    import socket
-
-    data, store = options["data"], options["store"]
-    if data is None or store is None:
-        raise SettingsError(
-            "--worker needs the --data and the --store of the server that it works for"
-        )
-    name = socket.gethostname()
-    crew = _crew(name, bundle, limits, store, data.absolute(), options)
-    try:
-        logbook.note(f"{name} works on {crew.start()}")
-        while True:
-            sleep(_LINGER_SECONDS)
-    except KeyboardInterrupt:  # SIGTERM too
-        crew.stop(limits.grace_seconds)
-    logbook.note("stopped")
-
-
-@dataclass(frozen=True)
-class _Address:
-    """Where a server listens, and where a proxy shows it.
-
-    Attributes:
-        root_path: "" or such as /keyvid.
-        proxies: whose X-Forwarded-* are believed.
-    """
-
-    host: str
-    port: int
-    root_path: str
-    proxies: str
+    if options["worker"]:
+        run_workers(making, limits)
+        return
+    address = Address(host, port, root_path, options["trust_proxy"])
+    hosts = Hosts.of(host, options["allow_host"])
+    run_front(Front(address, hosts, tokens, not no_page), making, limits)
 
 
 def _warn_if_open(host: str, tokens: Any) -> None:
@@ -352,72 +267,3 @@ def _require(*modules: str) -> None:
                 f"serving needs {module}, which cannot be imported ({error}); "
                 "pip install 'keyvid[serve]'"
             ) from error
-
-
-def _run(app: Any, workshop: "Workshop", crew: "Crew", at: _Address) -> None:
-    """Serve until a signal asks to stop."""
-    import uvicorn
-
-    from keyvid.serve.connections import PatientProtocol
-
-    class Server(uvicorn.Server):
-        """Still answers while the running clip has its grace."""
-
-        asked = False
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.asked:  # a second time
-                self.should_exit = self.force_exit = True
-            self.asked = True
-            Thread(target=self.end_work, daemon=True).start()
-
-        def end_work(self) -> None:
-            was_busy = workshop.is_busy
-            workshop.stop(workshop.limits.grace_seconds)
-            if was_busy:
-                sleep(_LINGER_SECONDS)
-            self.should_exit = True
-
-    config = uvicorn.Config(
-        app,
-        host=at.host,
-        port=at.port,
-        root_path=at.root_path,
-        forwarded_allow_ips=at.proxies,
-        http=PatientProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
-    socket = _bind(config)
-    address = socket.getsockname()
-    name = f"[{address[0]}]" if ":" in address[0] else address[0]
-    engine = crew.start() if crew.num_workers else "other machines"
-    logbook.note(f"jobs are kept in {crew.data}")
-    logbook.note(f"http://{name}:{address[1]}/ on {engine}")
-    Server(config).run([socket])
-    logbook.note("stopped")
-
-
-def _bind(config: Any) -> Any:
-    """The socket to listen at.
-
-    Raises:
-        SettingsError: it cannot be had.
-    """
-    import socket
-
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((config.host, config.port))
-    except OSError as error:
-        listening.close()
-        raise SettingsError(
-            f"cannot listen on {config.host} port {config.port}: {error.strerror or error}; "
-            "choose another --host or --port"
-        ) from error
-    return listening

@@ -16,6 +16,7 @@ from keyvid.serve.job_folder import JobFolder, JobProgress
 from keyvid.serve.scheduling import Patience
 from keyvid.serve.worker import DRAIN, WORKERS, Status, Work, read_status
 
+COMMAND = (sys.executable, "-m", "keyvid.serve.worker")
 _LOOK_SECONDS = 0.25
 _QUICK_END_SECONDS = 10.0  # after its start: then the next start waits
 _LONGEST_WAIT_SECONDS = 30.0
@@ -144,9 +145,8 @@ class _Member:
     def _spawn(self) -> subprocess.Popen[bytes]:
         # DBOS takes orders from variables of the environment, which are not ours to give.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DBOS")}
-        command = [sys.executable, "-m", "keyvid.serve.worker"]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
         )
         self._tell(process, self._work.to_line())
         return process

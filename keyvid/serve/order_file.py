@@ -12,6 +12,7 @@ import numpy as np
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.errors import SettingsError
 from keyvid.file_safety import write_whole
+from keyvid.provenance.receipt import Reading
 from keyvid.runtime.diffusion.guidance import count_branches
 from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.request import Inputs, Prepared
@@ -39,6 +40,7 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sampling: Sampling
     cfg_batch: int | None
     packaged_localizer: bool
+    reading: Reading
     asked: dict[str, Any]
     remarks: tuple[str, ...]
 
@@ -61,6 +63,7 @@ def write_order(folder: Path, order: Order, bundle: Bundle) -> None:
         sampling=prepared.sampling,
         cfg_batch=prepared.cfg_batch,
         packaged_localizer=prepared.packaged_localizer,
+        reading=prepared.reading,
         asked=prepared.asked,
         remarks=prepared.remarks,
     )
@@ -68,6 +71,7 @@ def write_order(folder: Path, order: Order, bundle: Bundle) -> None:
         "picture": inputs.picture,
         "samples": inputs.sound.samples,
         "mono": inputs.mono,
+        "end": inputs.end,
         "motion": prepared.motion,
         "keyframes": prepared.keyframes,
     }
@@ -101,6 +105,7 @@ def read_order(folder: Path, bundle: Bundle) -> Order:
             Sound(arrays["samples"], text.rate),
             arrays["mono"],
             text.num_frames,
+            arrays.get("end"),
         ),
         prompt=text.prompt,
         seed=text.seed,
@@ -111,6 +116,7 @@ def read_order(folder: Path, bundle: Bundle) -> Order:
         motion=arrays.get("motion"),
         packaged_localizer=text.packaged_localizer,
         keyframes=arrays.get("keyframes"),
+        reading=text.reading,
         asked=text.asked,
         remarks=text.remarks,
     )

@@ -147,11 +147,12 @@ class Store:
         return [_row(row) for row in rows]
 
     def all_since(self, ended: float) -> list[Row]:
-        """The orders that have not ended, and those that ended after then; raises as `put`."""
+        """Those that have not ended, and that ended after then, as they came; raises as `put`."""
         after = datetime.fromtimestamp(ended, UTC).isoformat()
         rows = self._list(status=_LIVE, limit=_MOST_ROWS)
         rows += self._list(completed_after=after, limit=_MOST_ROWS)
-        return sorted({row.id: row for row in map(_row, rows)}.values(), key=lambda r: r.id)
+        by_id = {row.workflow_id: row for row in rows}
+        return [_row(row) for row in sorted(by_id.values(), key=lambda row: row.created_at or 0)]
 
     def find(self, orders: Sequence[str]) -> list[Row]:
         """Those of these orders that are known; raises as `put`."""

@@ -118,8 +118,9 @@ class Workshop:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._secret = _secret_in(self._folder.with_name("secret"))
         rows = self._store.all_since(self.clock() - self.limits.keep_seconds)
-        jobs = [(row, job) for row in rows if (job := self._job_of(row))]
-        for row, job in sorted(jobs, key=lambda pair: pair[1].created):
+        for row in rows:
+            if (job := self._job_of(row)) is None:
+                continue
             self._jobs[job.id] = job
             if row.state in ("queued", "running"):
                 self._line.rejoin(job.id, job.client, job.work, row.stamp)
@@ -408,7 +409,8 @@ class Workshop:
             job.progress = job.folder.progress
             if job.state == "queued":
                 self._line.begin(job.id)
-                job.started = row.started or self.clock()
+                now = self.clock()
+                job.started = min(row.started or now, now)  # the store's clock may be another
                 job.state = "running"
                 self.metrics.queue_seconds.observe(max(job.started - job.created, 0.0))
             return

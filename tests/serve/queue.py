@@ -40,8 +40,12 @@ class Queue:
         return self.maker.make(order)
 
     def stop(self, grace_seconds: float) -> None:
-        """Wait until what is being made has ended."""
-        self.is_idle.wait(grace_seconds)
+        """Wait until what is being made has ended, and the store has heard of it."""
+        running = {row.id for row in self.store.live() if row.state == "running"}
+        for _ in range(round(grace_seconds * 50)):
+            if not running & {row.id for row in self.store.live()}:
+                break
+            time.sleep(0.02)
 
     def workshop(
         self,

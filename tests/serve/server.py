@@ -18,11 +18,11 @@ class Server:
         url: without a / at its end.
     """
 
-    def __init__(self, log: Path, temporary: Path, *options: str) -> None:
+    def __init__(self, log: Path, temporary: Path, data: Path, *options: str) -> None:
         self._log = log
         self._file = log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "--port", "0", *options],
+            [sys.executable, "-c", MAIN, "--port", "0", "--data", str(data), *options],
             stderr=self._file,
             env={"TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         )
@@ -54,10 +54,12 @@ class Server:
 
 
 @contextmanager
-def running(log: Path, temporary: Path, *options: str) -> Iterator[Server]:
-    """A server within the block; its temporary files lie in `temporary`."""
+def running(
+    log: Path, temporary: Path, *options: str, data: Path | None = None
+) -> Iterator[Server]:
+    """A server within the block; its temporary files lie in `temporary`, its jobs in `data`."""
     temporary.mkdir(exist_ok=True)
-    server = Server(log, temporary, *options)
+    server = Server(log, temporary, data or log.with_name("data"), *options)
     try:
         yield server
     finally:

@@ -17,11 +17,9 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid.sampling import Settings
 from keyvid.serve.app import make_app
 from keyvid.serve.cli import main
-from keyvid.serve.limits import Limits
-from keyvid.serve.metrics import Metrics
 from keyvid.serve.workplace import workplace
-from keyvid.serve.workshop import Workshop
 from tests.serve.conftest import EXAMPLES
+from tests.serve.queue import Queue
 from tests.serve.server import Server, running
 
 
@@ -161,9 +159,9 @@ def test_folders_of_killed_servers_are_swept(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_clip_of_the_packaged_model(tmp_path: Path) -> None:
+def test_a_clip_of_the_packaged_model(queue: Queue, tmp_path: Path) -> None:
     with Pipeline.load(threads=1) as pipeline:
-        workshop = Workshop(pipeline, Limits(), tmp_path, Metrics())
+        workshop = queue.workshop(pipeline, tmp_path / "jobs")
         with TestClient(make_app(workshop), "http://localhost") as client:
             files = {
                 "image": (EXAMPLES / "drum.png").read_bytes(),

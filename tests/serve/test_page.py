@@ -9,9 +9,8 @@ from starlette.testclient import TestClient
 
 from keyvid.serve.app import make_app
 from keyvid.serve.limits import Limits
-from keyvid.serve.metrics import Metrics
-from keyvid.serve.workshop import Workshop
 from tests.serve.conftest import EXAMPLES, StandIn
+from tests.serve.queue import Queue
 from tests.serve.server import running
 from tests.serve.visitor import CHROMIUM, PHONE, WIDE, Visitor, browsing
 
@@ -376,8 +375,10 @@ def test_the_packaged_model(browser: Any, tmp_path: Path) -> None:
         assert not visitor.strangers
 
 
-def test_there_is_none_where_it_is_not_wanted(pipeline: StandIn, tmp_path: Path) -> None:
-    workshop = Workshop(pipeline, Limits(), tmp_path, Metrics())
+def test_there_is_none_where_it_is_not_wanted(
+    pipeline: StandIn, queue: Queue, tmp_path: Path
+) -> None:
+    workshop = queue.workshop(pipeline, tmp_path)
     for has_page, status in ((True, 200), (False, 404)):
         with_or_without = TestClient(make_app(workshop, has_page=has_page), "http://localhost")
         assert with_or_without.get("/").status_code == status

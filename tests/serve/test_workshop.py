@@ -1,24 +1,28 @@
 """The line of jobs by a clock that the test sets."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from keyvid.errors import SettingsError
+from keyvid.errors import EngineError, SettingsError
 from keyvid.runtime.clip import Clip
 from keyvid.serve import workshop as workshop_module
 from keyvid.serve.job import Job
+from keyvid.serve.job_folder import JobFolder
 from keyvid.serve.limits import Limits
-from keyvid.serve.metrics import Metrics
 from keyvid.serve.order import Order, take_order
+from keyvid.serve.store import Store, StoreError
 from keyvid.serve.workshop import RefusedError, Workshop
 from tests.serve.conftest import EXAMPLES, StandIn
+from tests.serve.queue import Queue
 
 
 class Clock:
@@ -35,7 +39,7 @@ class Silent(StandIn):
 
     def make(self, prepared: Any, *rest: Any) -> Clip:
         self.is_at_work.set()
-        assert self.may_go_on.wait(10)
+        assert self.may_go_on.wait(20)
         return super().make(prepared, *rest)
 
 
@@ -51,21 +55,22 @@ def clock() -> Clock:
 
 @pytest.fixture
 def open_workshop(
-    pipeline: Silent, clock: Clock, tmp_path: Path
+    pipeline: Silent, queue: Queue, clock: Clock, tmp_path: Path
 ) -> Iterator[Callable[..., Workshop]]:
-    """`open_workshop(queue=1)`: at work until the end of the test."""
+    """`open_workshop(queue=1)`: at work until the end of the test, or until the next one."""
     opened: list[Workshop] = []
 
     def start(**limits: Any) -> Workshop:
-        workshop = Workshop(pipeline, Limits(**limits), tmp_path, Metrics(), clock)
+        if opened:
+            opened.pop().stop()
+        workshop = queue.workshop(pipeline, tmp_path / "jobs", Limits(**limits), clock)
         workshop.start()
         opened.append(workshop)
         return workshop
 
     yield start
     pipeline.may_go_on.set()
-    for workshop in opened:
-        workshop.stop()
+    opened[-1].stop()
 
 
 @pytest.fixture
@@ -74,40 +79,43 @@ def order(pipeline: Silent) -> Callable[..., Order]:
 
     def take(**values: Any) -> Order:
         with (EXAMPLES / "drum.png").open("rb") as image, (EXAMPLES / "drum.wav").open("rb") as wav:
-            return take_order(pipeline, Limits(), image, wav, values)
+            return take_order(pipeline.bundle, Limits(), image, wav, values)
 
     return take
 
 
-def wait_for_end(job: Job) -> Job:
+def wait_until(job: Job, *states: str) -> Job:
     for _ in range(500):
-        if job.has_ended:
+        if job.state in states:
             return job
         time.sleep(0.02)
     raise AssertionError(f"still {job.state}")
 
 
-def refused(workshop: Workshop) -> RefusedError:
+def wait_for_end(job: Job) -> Job:
+    return wait_until(job, "done", "failed", "cancelled")
+
+
+def refused(workshop: Workshop, client: str = "me") -> RefusedError:
     with pytest.raises(RefusedError) as refusal:
-        workshop.check_open()
+        workshop.check_open(client)
     return refusal.value
 
 
-def test_states_of_a_job(open_workshop: Any, order: Any, pipeline: Silent, clock: Clock) -> None:
+def test_states_of_a_job(open_workshop: Any, order: Any, pipeline: Silent) -> None:
     workshop = open_workshop(job_seconds=60)
     assert workshop.is_ready
     assert not workshop.is_busy
     pipeline.may_go_on.clear()
-    first, second = (workshop.submit(order()) for _ in range(2))
-    assert pipeline.is_at_work.wait(10)
-    assert (first.state, second.state) == ("running", "queued")
-    assert (first.started, first.deadline) == (1000, 1060)
+    first, second = (workshop.submit(order(), "me") for _ in range(2))
+    wait_until(first, "running")
+    assert (first.created, first.started, second.state) == (1000, 1000, "queued")
     assert (workshop.place(first), workshop.place(second)) == (0, 1)
     assert workshop.is_busy
     pipeline.may_go_on.set()
     assert wait_for_end(first).state == wait_for_end(second).state == "done"
     assert not workshop.is_busy
-    assert {path.name for path in first.folder.iterdir()} == {"clip.mp4", "report.json", "plot.png"}
+    assert {"clip.mp4", "report.json", "plot.png"} < {p.name for p in first.folder.path.iterdir()}
 
 
 def test_when_to_come_again_is_told_from_the_pace(
@@ -117,9 +125,8 @@ def test_when_to_come_again_is_told_from_the_pace(
     assert refused(workshop).retry_after == 1, "nothing is being made"
     workshop = open_workshop(queue=1)
     pipeline.may_go_on.clear()
-    workshop.submit(order())
-    assert pipeline.is_at_work.wait(10)
-    workshop.submit(order())
+    wait_until(workshop.submit(order(), "me"), "running")
+    workshop.submit(order(), "me")
     clock.now += 3.5
     assert refused(workshop).reason == "queue"
     assert refused(workshop).retry_after == 7, "of ten seconds, a first guess"
@@ -133,40 +140,133 @@ def test_the_pace_is_that_of_the_clips_before(
     workshop = open_workshop(queue=1)
     for seconds in (24, 48):  # 48 frames each: 0.5 and 1 s a frame
         pipeline.may_go_on.clear()
-        pipeline.is_at_work.clear()
-        job = workshop.submit(order())
-        assert pipeline.is_at_work.wait(10)
+        job = wait_until(workshop.submit(order(), "me"), "running")
         clock.now += seconds
         pipeline.may_go_on.set()
         wait_for_end(job)
     pipeline.may_go_on.clear()
-    pipeline.is_at_work.clear()
-    workshop.submit(order(length="1"))  # 24 frames, 18 s
-    assert pipeline.is_at_work.wait(10)
-    workshop.submit(order())
+    wait_until(workshop.submit(order(length="1"), "me"), "running")  # 24 frames, 18 s
+    workshop.submit(order(), "me")
     clock.now += 2.5
     assert refused(workshop).retry_after == 16
     assert str(refused(workshop)) == "1 clips are waiting, more are not taken; try again in 16 s"
 
 
-def test_a_workshop_that_is_stopping_is_not_ready(
+def test_a_limit_for_each_client(open_workshop: Any, order: Any, pipeline: Silent) -> None:
+    workshop = open_workshop(queue=9, queue_of_one=1)
+    pipeline.may_go_on.clear()
+    wait_until(workshop.submit(order(), "me"), "running")
+    workshop.submit(order(), "me")
+    assert refused(workshop).reason == "client"
+    assert str(refused(workshop)).startswith("1 clips of yours are waiting")
+    workshop.check_open("you")
+
+
+def test_whoever_orders_much_does_not_hold_up_others(
     open_workshop: Any, order: Any, pipeline: Silent
+) -> None:
+    workshop = open_workshop()
+    pipeline.may_go_on.clear()
+    wait_until(workshop.submit(order(), "much"), "running")
+    much = [workshop.submit(order(seed=n), "much") for n in range(1, 4)]
+    few = workshop.submit(order(seed=99), "few")
+    assert workshop.place(few) == 1
+    pipeline.may_go_on.set()
+    for job in (*much, few):
+        wait_for_end(job)
+    assert [clip.seed for clip in pipeline.made] == [0, 99, 1, 2, 3]
+
+
+def test_a_workshop_that_is_stopping_keeps_what_waits(
+    open_workshop: Any, order: Any, pipeline: Silent, queue: Queue
 ) -> None:
     workshop = open_workshop(grace_seconds=4.5)
     pipeline.may_go_on.clear()
-    running, queued = (workshop.submit(order()) for _ in range(2))
-    assert pipeline.is_at_work.wait(10)
+    running, queued = (workshop.submit(order(), "me") for _ in range(2))
+    wait_until(running, "running")
     stopping = Thread(target=workshop.stop, args=(10,))
     stopping.start()
-    assert wait_for_end(queued).state == "cancelled"
-    assert queued.error == "the server is stopping; order it again"
+    for _ in range(500):
+        if not workshop.is_ready:
+            break
+        time.sleep(0.01)
     assert workshop.is_busy
-    assert not workshop.is_ready
     assert (refused(workshop).reason, refused(workshop).retry_after) == ("stopping", 6)
+    assert workshop.why_not_ready == "the server is stopping"
     pipeline.may_go_on.set()
-    stopping.join(10)
+    stopping.join(20)
     assert running.state == "done", "it had the time"
-    assert not workshop.is_ready
+    assert queued.state in ("queued", "running"), "the next one goes on with it"
+
+
+def test_what_was_there_is_there_after_a_restart(
+    open_workshop: Any, order: Any, pipeline: Silent, clock: Clock, tmp_path: Path
+) -> None:
+    workshop = open_workshop(keep_seconds=60)
+    pipeline.failure = EngineError("generator: NaN in step 3")
+    failed = wait_for_end(workshop.submit(order(), "me"))
+    pipeline.failure = None
+    done = wait_for_end(workshop.submit(order(prompt="drum"), "me"))
+    pipeline.may_go_on.clear()
+    running, queued = (workshop.submit(order(), "me") for _ in range(2))
+    wait_until(running, "running")
+    clock.now += 30
+    (tmp_path / "jobs" / "left").mkdir()  # of an order that was never taken
+    again = open_workshop(keep_seconds=60)
+    assert not (tmp_path / "jobs" / "left").exists()
+    assert [job.id for job in again.jobs] == [j.id for j in (failed, done, running, queued)]
+    for job in (failed, done):
+        found = again.find(job.id)
+        assert (found.state, found.error, found.ended) == (job.state, job.error, job.ended)
+        assert (found.prompt, found.num_frames) == (job.prompt, job.num_frames)
+    pipeline.may_go_on.set()
+    for job in (running, queued):
+        assert wait_for_end(again.find(job.id)).state == "done"
+    clock.now += 31
+    again.discard_old()
+    assert [job.id for job in again.jobs] == [running.id, queued.id]
+    assert again.find(done.id) is None
+    assert again.was_there(done.id)
+    assert not again.was_there("nonesuch")
+
+
+def test_an_order_that_cannot_be_kept_is_not_taken(
+    open_workshop: Any, order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = open_workshop(queue=1)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "create", full)
+        for _ in range(3):  # none of which takes a place in the line
+            with pytest.raises(RefusedError, match="No space left on device") as refusal:
+                workshop.submit(order(), "me")
+            assert (refusal.value.reason, refusal.value.retry_after) == ("disk", 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", Mock(side_effect=StoreError("the store: is locked")))
+        with pytest.raises(RefusedError, match="is locked; try again later"):
+            workshop.submit(order(), "me")
+    assert not [*(tmp_path / "jobs").iterdir()]
+    assert wait_for_end(workshop.submit(order(), "me")).state == "done", "it goes on then"
+
+
+def test_a_store_that_is_gone_for_a_while(
+    open_workshop: Any, order: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = open_workshop()
+    job = workshop.submit(order(), "me")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "live", Mock(side_effect=StoreError("the store: is gone")))
+        for _ in range(500):
+            if not workshop.is_ready:
+                break
+            time.sleep(0.02)
+        assert workshop.why_not_ready == "the store: is gone"
+        assert refused(workshop).reason == "store"
+    assert wait_for_end(job).state == "done"
+    assert workshop.is_ready
 
 
 def test_pictures_are_decoded_one_at_a_time(
@@ -196,10 +296,10 @@ def test_results_are_kept_as_long_as_was_said(
     open_workshop: Any, order: Any, clock: Clock, passed: int, is_kept: bool
 ) -> None:
     workshop = open_workshop(keep_seconds=60)
-    job = wait_for_end(workshop.submit(order()))
+    job = wait_for_end(workshop.submit(order(), "me"))
     clock.now += passed
     workshop.discard_old()
-    assert (workshop.find(job.id) is not None) == job.folder.exists() == is_kept
+    assert (workshop.find(job.id) is not None) == job.folder.path.exists() == is_kept
 
 
 @pytest.mark.parametrize(("length", "is_taken"), [("2", True), ("2.04", True), ("2.05", False)])
@@ -210,4 +310,4 @@ def test_a_frame_more_than_the_limit_is_taken(
     with (EXAMPLES / "drum.png").open("rb") as image, (EXAMPLES / "drum.wav").open("rb") as audio:
         expected = nullcontext() if is_taken else pytest.raises(SettingsError, match="2 s at most")
         with expected:
-            take_order(pipeline, Limits(seconds=2.0), image, audio, {"length": length})
+            take_order(pipeline.bundle, Limits(seconds=2.0), image, audio, {"length": length})
