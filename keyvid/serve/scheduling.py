@@ -218,7 +218,7 @@ def expected_starts(
     return starts
 
 
-def is_worth_a_try(crashes: Sequence[tuple[int, ...]], num_attempts: int) -> bool:
+def is_worth_a_try(crashes: Sequence[tuple[int, ...]], num_attempts: int = 0) -> bool:
     """Whether a clip is tried again whose making has ended workers.
 
     Once more from the same place, and a few times where it has come further in between: then it

@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 _LOOK_SECONDS = 0.1  # after which the store is asked what has changed, while there are orders
 _IDLE_LOOK_SECONDS = 5.0
-_REMEMBER_SECONDS = 30 * 86400.0  # that a job was there, after its files are deleted
+_REMEMBER_SECONDS = 7 * 86400.0  # that a job was there, after its files are deleted
 _OLD_ROWS = 100  # that are forgotten at a time
 _LINGER_SECONDS = 60.0  # in which a worker has noticed that its job is cancelled
 

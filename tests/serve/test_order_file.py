@@ -64,7 +64,7 @@ def test_an_order_is_read_as_it_was_written(
 def test_an_order_for_another_bundle_says_so(bundle: Bundle, tmp_path: Path) -> None:
     write_order(tmp_path, order_of(bundle), bundle)
     (tmp_path / "bundle.json").write_text("{}")
-    with pytest.raises(SettingsError, match="ordered from the bundle tiny.*order it again"):
+    with pytest.raises(SettingsError, match=r"ordered from the bundle tiny.*order it again"):
         read_order(tmp_path, replace(bundle, path=tmp_path))
 
 
