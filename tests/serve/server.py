@@ -8,6 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MAIN = "import sys; from keyvid.serve.cli import main; sys.exit(main())"
+# The same with workers that make something else than clips of networks.
+DRAWN = (
+    """import sys
+from keyvid.serve import crew
+crew.COMMAND = (sys.executable, "-m", "tests.serve.drawn_worker")
+"""
+    + MAIN
+)
+ROOT = Path(__file__).parents[2]
 
 
 class Server:
@@ -18,12 +27,15 @@ class Server:
         url: without a / at its end.
     """
 
-    def __init__(self, log: Path, temporary: Path, data: Path, *options: str) -> None:
+    def __init__(
+        self, log: Path, temporary: Path, data: Path, *options: str, main: str = MAIN
+    ) -> None:
         self._log = log
         self._file = log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "--port", "0", "--data", str(data), *options],
+            [sys.executable, "-c", main, "--port", "0", "--data", str(data), *options],
             stderr=self._file,
+            cwd=ROOT,
             env={"TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         )
         self.url = self._wait_for_url()
@@ -55,11 +67,15 @@ class Server:
 
 @contextmanager
 def running(
-    log: Path, temporary: Path, *options: str, data: Path | None = None
+    log: Path, temporary: Path, *options: str, data: Path | None = None, main: str = MAIN
 ) -> Iterator[Server]:
-    """A server within the block; its temporary files lie in `temporary`, its jobs in `data`."""
+    """A server within the block; its temporary files lie in `temporary`, its jobs in `data`.
+
+    Args:
+        main: `MAIN` or `DRAWN`.
+    """
     temporary.mkdir(exist_ok=True)
-    server = Server(log, temporary, data or log.with_name("data"), *options)
+    server = Server(log, temporary, data or log.with_name("data"), *options, main=main)
     try:
         yield server
     finally:

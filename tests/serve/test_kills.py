@@ -1,10 +1,9 @@
 """Servers and workers that are killed at random: what was taken is made, once, and as it would be.
 
-More than the few of each run: `KEYVID_KILLS="200 20 20" pytest -m slow tests/serve/test_kills.py`
-(orders, servers and workers that are killed).
+Each client has a key for each order and repeats it until it is taken, as one would that loses its
+connection when the server is killed.
 """
 
-import os
 import random
 import re
 import time
@@ -19,38 +18,28 @@ import httpx2
 import psutil
 import pytest
 
-from keyvid.runtime.pipeline import Pipeline
-from keyvid.sampling import Settings, UNetSettings
 from tests.serve.conftest import EXAMPLES
-from tests.serve.server import Server, running
+from tests.serve.server import DRAWN, MAIN, Server, running
 
-SEEDS = 3
-FORM = {"steps": "2", "interpolator-steps": "2", "length": "0.5"}
+SEEDS, CLIENTS = 3, 20
+FORM = {"steps": "5", "interpolator-steps": "1", "length": "0.5"}
 DRUM = {
     "image": (EXAMPLES / "drum.png").read_bytes(),
     "audio": (EXAMPLES / "drum.wav").read_bytes(),
 }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def undisturbed(house: "House") -> list[bytes]:
     """What comes of each seed where nobody is killed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    settings = Settings(steps=2, interpolator=UNetSettings(steps=2))
-    clips = []
-    with Pipeline.load(threads=1) as pipeline:
-        for seed in range(SEEDS):
-            clip = pipeline(*DRUM.values(), settings=settings, length=0.5, seed=seed)
-            clip.save(folder / f"{seed}.mp4")
-            clips.append((folder / f"{seed}.mp4").read_bytes())
-    return clips
+    return [order(house, f"before-{seed}", seed) for seed in range(SEEDS)]
 
 
 class House:
     """A server that is started again each time that it is killed, with what it had."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, main: str) -> None:
         self._folder = folder
+        self._main = main
         self._options = ("--threads", "1", "--no-page", "--queue", "1000", *options)
         self._closing = ExitStack()
         self.num_starts = 0
@@ -67,7 +56,7 @@ class House:
         found = []
         with suppress(psutil.Error):
             for child in psutil.Process(self.server.process.pid).children():
-                if "keyvid.serve.worker" in child.cmdline():
+                if "-m" in child.cmdline():
                     found.append(child)
         if not found:
             return False
@@ -88,14 +77,13 @@ class House:
         log, data = self._folder / f"log{self.num_starts:03}", self._folder / "data"
         temporary = self._folder / "temporary"
         self.server = self._closing.enter_context(
-            running(log, temporary, *self._options, data=data)
+            running(log, temporary, *self._options, data=data, main=self._main)
         )
 
 
-def order(house: House, index: int) -> tuple[int, bytes]:
-    """Order a clip and wait for it, as a client does that gives up for nothing; seed and bytes."""
-    seed = index % SEEDS
-    headers = {"idempotency-key": f"order {index}".replace(" ", "-")}
+def order(house: House, key: str, seed: int) -> bytes:
+    """Order a clip and wait for it, as a client does that gives up for nothing; gives its bytes."""
+    headers = {"idempotency-key": key}
 
     def ask(method: str, path: str, **content: object) -> httpx2.Response:
         while True:
@@ -115,7 +103,7 @@ def order(house: House, index: int) -> tuple[int, bytes]:
     while (job := ask("GET", path).json())["state"] in ("queued", "running"):
         time.sleep(0.2)
     assert job["state"] == "done", job
-    return seed, ask("GET", f"{path}/clip.mp4").content
+    return ask("GET", f"{path}/clip.mp4").content
 
 
 def disturb(
@@ -137,47 +125,59 @@ def disturb(
     return killed
 
 
-def check(
-    house: House, orders: int, servers: int, workers: int, seconds: float, undisturbed: list[bytes]
-) -> Counter[str]:
+def check(house: House, orders: int, servers: int, workers: int, seconds: float) -> Counter[str]:
     """All that is ordered while some are killed is made once, and as it would be."""
+    expected = undisturbed(house)
     is_over = Event()
-    with ThreadPoolExecutor(21) as threads:
+    with ThreadPoolExecutor(CLIENTS + 1) as threads:
         killing = threads.submit(disturb, house, servers, workers, is_over, seconds)
-        clips = [*threads.map(lambda index: order(house, index), range(orders))]
+        names = [(f"order-{index}", index % SEEDS) for index in range(orders)]
+        clips = [*threads.map(lambda name: order(house, *name), names)]
         is_over.set()
         killed = killing.result()
-    assert [content == undisturbed[seed] for seed, content in clips] == [True] * orders
+    assert [clip == expected[seed] for (_, seed), clip in zip(names, clips, strict=True)] == (
+        [True] * orders
+    )
     known = []
     page = "/clips?limit=100"
     while page:
         answer = httpx2.get(house.server.url + page, timeout=60).json()
         known += answer["jobs"]
         page = answer["next"]
-    assert [job["state"] for job in known] == ["done"] * orders
+    assert [job["state"] for job in known] == ["done"] * (orders + SEEDS)
     ends = Counter(re.findall(r" job id=(\S+)", house.log))
     assert max(ends.values()) == 1, "each ends once"
     return killed
 
 
-def test_a_few_orders_and_kills(tmp_path: Path, undisturbed: list[bytes]) -> None:
-    house = House(tmp_path)
+@pytest.mark.long
+def test_a_few_orders_and_kills(tmp_path: Path) -> None:
+    house = House(tmp_path, main=DRAWN)
     try:
-        killed = check(house, 6, 1, 1, 2.5, undisturbed)
+        killed = check(house, 6, 1, 1, 1.5)
     finally:
         house.close()
     assert killed == {"server": 1, "worker": 1}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("main", "orders", "servers", "workers"),
+    [(DRAWN, 200, 20, 20), (MAIN, 40, 4, 4)],
+    ids=["drawn", "networks"],
+)
 def test_many_orders_and_kills(
-    tmp_path: Path, undisturbed: list[bytes], record_property: Callable[[str, object], None]
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    main: str,
+    orders: int,
+    servers: int,
+    workers: int,
 ) -> None:
-    orders, servers, workers = map(int, os.environ.get("KEYVID_KILLS", "200 20 20").split())
-    house = House(tmp_path, "--workers", "2")
+    house = House(tmp_path, "--workers", "2", main=main)
     begun = time.monotonic()
     try:
-        killed = check(house, orders, servers, workers, 12.0, undisturbed)
+        killed = check(house, orders, servers, workers, 4.0)
     finally:
         house.close()
     record_property("killed", dict(killed))
