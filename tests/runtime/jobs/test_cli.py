@@ -1,6 +1,7 @@
 """`keyvid-infer`: options reach the pipeline, results come out, and nothing else is left."""
 
 import json
+import os
 import re
 import resource
 import signal
@@ -346,3 +347,24 @@ def test_interrupt_leaves_nothing(
     assert out == ""
     assert err.strip() == "keyvid-infer: interrupted, nothing written"
     assert contents(workplace) == before
+
+
+@pytest.mark.slow
+def test_a_clip_on_a_processor_without_avx2(tmp_path: Path) -> None:
+    """OpenVINO cannot compile there; `auto` makes the clip with ONNX Runtime."""
+    example = Path(find_bundle("tiny")).parents[1] / "examples/hammer"
+    run = "import sys; from keyvid.runtime.jobs.cli import main; sys.exit(main())"
+    files = [f"{example}.png", f"{example}.wav", "-o", f"{tmp_path}/clip.mp4"]
+    done = subprocess.run(
+        [sys.executable, "-c", run, *files, "--steps", "1", "--interpolator-steps", "1"],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "on openvino" in done.stderr:
+        pytest.skip("not a processor that has AVX2 and can do without")
+    assert done.returncode == 0, done.stderr
+    assert "48 frames in" in done.stderr
+    assert done.stderr.endswith("on onnxruntime\n")
+    assert (tmp_path / "clip.mp4").stat().st_size > 1000
