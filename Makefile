@@ -4,7 +4,7 @@ PYTEST = $(PYTHON) -m pytest
 ONE_THREAD = OMP_NUM_THREADS=1
 IN_TWO = -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: check lint types test quick slow mutants lowest reference bench
+.PHONY: check lint types test quick slow mutants lowest lock locked sbom reference bench
 
 check: lint types test
 
@@ -44,6 +44,29 @@ lowest:
 	$(PYTHON) -m uv pip install --quiet --python build/lowest/bin/python \
 	    --resolution lowest-direct '.[cpu]'
 	PATH="$(CURDIR)/build/lowest/bin:$$PATH" .ci/smoke
+
+# What a deployment installs, with hashes: `make lock` brings it up to date, `make locked` tries it.
+LOCK = $(PYTHON) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+    --generate-hashes --no-annotate --custom-compile-command "make lock"
+lock:
+	$(LOCK) --extra cpu --extra serve -o deploy/requirements.txt pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	    | $(LOCK) -o deploy/build-requirements.txt -
+
+# The same as `lowest`, with what the lock has; serving, too.
+locked:
+	rm -rf build
+	$(PYTHON) -m uv venv --quiet --python $(PYTHON) build/locked
+	$(PYTHON) -m uv pip install --quiet --python build/locked/bin/python --require-hashes \
+	    --only-binary :all: -r deploy/requirements.txt
+	$(PYTHON) -m uv pip install --quiet --python build/locked/bin/python --no-deps .
+	$(PYTHON) -m uv pip check --python build/locked/bin/python
+	PATH="$(CURDIR)/build/locked/bin:$$PATH" .ci/smoke
+
+# What is in a deployment, as CycloneDX, from the environment that `make locked` left.
+sbom: locked
+	$(PYTHON) -m uv tool run --from 'cyclonedx-bom>=7' cyclonedx-py environment \
+	    --pyproject pyproject.toml -o build/keyvid.cdx.json build/locked/bin/python
 
 # The Python interface as pages, from its docstrings; a warning is an error.
 INTERFACE = keyvid.runtime.pipeline keyvid.runtime.request keyvid.runtime.clip keyvid.vocabulary \

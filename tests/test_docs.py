@@ -16,6 +16,11 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 DOCUMENTS.remove(ROOT / "CHANGELOG.md")  # tells of what was, too
 ROOMS = ["keyvid", "keyvid_ref", "bench", "tests", "docs"]
 LINKS = ["engines", "export", "runtime", "examples"]
+# Options of pip, pytest-xdist and programs for containers.
+OF_OTHERS = [
+    *("--cap-drop", "--dist", "--format", "--no-deps", "--only-binary", "--read-only"),
+    *("--require-hashes", "--security-opt", "--tmpfs"),
+]
 
 
 def _named(document: Path) -> str:
@@ -88,7 +93,7 @@ def test_tests_are_there(document: Path) -> None:
 @cache
 def _options() -> set[str]:
     """Of all commands of the package, of the training and of the benchmarks."""
-    found = {"--help", "--version", "--dist"}  # the last one is pytest-xdist's
+    found = {"--help", "--version", *OF_OTHERS}
     for entry in COMMANDS.values():
         for command in vars(import_module(entry.module)).values():
             if isinstance(command, click.Command):
