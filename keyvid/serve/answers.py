@@ -79,7 +79,8 @@ class JobAnswer(BaseModel):
         frames: of the clip.
         remarks: what there is to say about picture and sound.
         error: why there is no clip, "" if there is or may be one.
-        created, expires: seconds since 1970; it expires when its files are deleted.
+        created, started, ended, expires: seconds since 1970, null where that was not yet; it expires
+            when its files are deleted.
     """
 
     id: str
@@ -89,6 +90,8 @@ class JobAnswer(BaseModel):
     remarks: list[str]
     error: str
     created: float
+    started: float | None
+    ended: float | None
     expires: float | None
     progress: Progress
     links: Links
@@ -104,6 +107,8 @@ class JobAnswer(BaseModel):
                     "remarks": ["the sound: lasts 3.00 s, used from 0 s to 2 s"],
                     "error": "",
                     "created": 1793218454.2,
+                    "started": 1793218455.1,
+                    "ended": None,
                     "expires": None,
                     "progress": {
                         "stage": "generator",
@@ -153,6 +158,8 @@ def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
         remarks=list(job.remarks),
         error=job.error,
         created=round(job.created, 3),
+        started=_rounded(job.started),
+        ended=_rounded(job.ended),
         expires=workshop.expires(job),
         progress=Progress(
             stage=job.progress.stage,
@@ -170,3 +177,7 @@ def describe(job: Job, workshop: Workshop, root: str) -> JobAnswer:
             plot=f"{here}/{PLOT}",
         ),
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -47,6 +47,8 @@ def test_a_clip_from_order_to_deletion(
     assert answer.headers["location"] == answer.json()["links"]["self"]
     job = wait_for(client, answer.headers["location"], "done", "failed")
     assert (job["state"], job["frames"], job["error"]) == ("done", 48, "")
+    assert answer.json()["ended"] is None
+    assert job["created"] <= job["started"] <= job["ended"] <= job["expires"]
 
     clip = client.get(job["links"]["clip"])
     assert clip.headers["content-type"] == "video/mp4"
