@@ -51,6 +51,7 @@ class Maker:
         self._run = run
         self._on_job = on_job
         self._clock = clock
+        self._longest_steps: dict[str, float] = {}  # seconds, by stage
 
     def make(self, job_id: str) -> dict[str, Any]:
         """Make the clip of a job, or go on with it.
@@ -128,16 +129,21 @@ class Maker:
         forecast = Forecast(self._clock)
         deadline = self._clock() + self._most_seconds
         segment, num_segments = 0, 1
+        last_stage, last_time = "", 0.0
 
         def report(stage: str, done: int, total: int) -> None:
-            nonlocal segment, num_segments
+            nonlocal segment, num_segments, last_stage, last_time
             if not folder.is_wanted or self._clock() > deadline:
                 raise WorkStopped
             if stage == SEGMENT:
                 forecast.enter_segment(done, total)
                 segment, num_segments = done, total
                 return
-            left = forecast(stage, done, total)
-            folder.progress = JobProgress(stage, done, total, segment, num_segments, left)
+            left, longest, now = forecast(stage, done, total), None, self._clock()
+            if stage == last_stage:
+                longest = max(now - last_time, self._longest_steps.get(stage, 0.0))
+                self._longest_steps[stage] = longest
+            last_stage, last_time = stage, now
+            folder.progress = JobProgress(stage, done, total, segment, num_segments, left, longest)
 
         return report
