@@ -22,7 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from keyvid.errors import KeyvidError, SettingsError
 
-APPLICATION, QUEUE, WORKFLOW = "keyvid", "clips", "clip"
+APPLICATION = "keyvid"
+QUEUE, WORKFLOW = "clips", "clip"
+WEBHOOKS, TELLING = "webhooks", "tell"
+_WEBHOOKS_AT_ONCE = 4  # of a worker: each may take its time to fail
 FORMAT = "1"  # of orders; workers take those of their own
 
 _SECONDS = 10.0  # for an answer of the store
@@ -112,6 +115,7 @@ class Store:
             self._client.register_queue(
                 QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_SECONDS
             )
+            self._client.register_queue(WEBHOOKS, worker_concurrency=_WEBHOOKS_AT_ONCE)
         except Exception as error:  # of many kinds: drivers, DBOS, files
             raise SettingsError(
                 f"store {shown_url(self.url)}: {_reason(error)}; mend it, or move it away to "
@@ -174,7 +178,7 @@ class Store:
     def forget(self, orders: Sequence[str]) -> None:
         """Know nothing of orders any more; raises as `put`."""
         if orders:
-            self._ask("delete_workflows", [*orders])
+            self._ask("delete_workflows", [*orders], delete_children=True)
 
     def requeue(self, order: str) -> None:
         """Have an order made by another worker than the one that has it; raises as `put`."""
