@@ -33,7 +33,7 @@ class JobProgress:
     Attributes:
         seconds_left: None while it is not known.
         longest_step: seconds of the longest of this stage so far, of any clip of this worker; None
-            before the first, which may have to open the stage's network.
+            before the first.
     """
 
     stage: str = ""

@@ -106,6 +106,8 @@ class Maker:
                 "further; order less: fewer seconds, a smaller scale, or --cfg-batch 1"
             )
         order = folder.read_order(self._pipeline.bundle)
+        before = folder.progress  # of another worker, from which this one learns what a step takes
+        self._know_step(before.stage, before.longest_step)
         folder.begin_attempt(self._run)
         clip_path = str(folder.path / CLIP)
         outputs = Outputs(
@@ -139,11 +141,15 @@ class Maker:
                 forecast.enter_segment(done, total)
                 segment, num_segments = done, total
                 return
-            left, longest, now = forecast(stage, done, total), None, self._clock()
+            left, now = forecast(stage, done, total), self._clock()
             if stage == last_stage:
-                longest = max(now - last_time, self._longest_steps.get(stage, 0.0))
-                self._longest_steps[stage] = longest
+                self._know_step(stage, now - last_time)
             last_stage, last_time = stage, now
+            longest = self._longest_steps.get(stage)
             folder.progress = JobProgress(stage, done, total, segment, num_segments, left, longest)
 
         return report
+
+    def _know_step(self, stage: str, seconds: float | None) -> None:
+        if seconds is not None:
+            self._longest_steps[stage] = max(seconds, self._longest_steps.get(stage, 0.0))
