@@ -183,6 +183,17 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     help="Least time without progress after which a worker is ended and its clip tried again",
 )
 @click.option(
+    "--webhook-secret",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with the secret that webhooks are signed with  [default: one in --data, made once]",
+)
+@click.option(
+    "--allow-private-webhooks",
+    is_flag=True,
+    help="Let webhooks lead to addresses of this machine and its network",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -225,6 +236,8 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
         max_memory=options["max_memory"],
         data=options["data"],
         store=options["store"],
+        webhook_secret=options["webhook_secret"],
+        allow_private_webhooks=options["allow_private_webhooks"],
         log_format=options["log_format"],
     )
     if options["worker"]:

@@ -124,9 +124,11 @@ async def order_a_clip(
         if not isinstance(image, UploadFile) or not isinstance(audio, UploadFile):
             missing = [name for name, part in files.items() if not isinstance(part, UploadFile)]
             raise HTTPException(400, f"no file {' and '.join(missing)}; send image and audio")
-        values = parse_fields({n: v for n, v in form.items() if isinstance(v, str)})
+        texts = {name: part for name, part in form.items() if isinstance(part, str)}
+        webhook = texts.pop("webhook", "").strip()
+        values = parse_fields(texts)
         parts = {"image": image.file, "audio": audio.file}
-        job = await take_and_submit(workshop, client, parts, values, idempotency_key)
+        job = await take_and_submit(workshop, client, parts, values, idempotency_key, webhook)
     answer = describe(job, workshop, root)
     response.headers["Location"] = answer.links.self
     return answer
@@ -138,18 +140,22 @@ async def take_and_submit(
     files: Mapping[str, IO[bytes]],
     values: Mapping[str, Any],
     key: str | None,
+    webhook: str,
 ) -> Job:
     """The job of an order that is checked and kept, or that of the same order earlier.
 
     Args:
         files: picture and sound, in this order.
         key: by which the client knows the order again, None where it does not.
+        webhook: where to tell when the job has ended, "" for nowhere.
     Raises:
+        SettingsError: no webhook may be sent there.
         HTTPException: 410 or 422, the key belongs to another order.
     """
+    workshop.check_webhook(webhook)
     job_id = digest = ""
     if key is not None:
-        digest = await to_thread.run_sync(digest_of, files, values)
+        digest = await to_thread.run_sync(digest_of, files, {**values, "webhook": webhook})
         job_id = workshop.id_of(client, key)
         if job := await to_thread.run_sync(workshop.find, job_id):
             if job.digest != digest:
@@ -159,7 +165,7 @@ async def take_and_submit(
             raise HTTPException(410, f"Idempotency-Key {key}: its clip is deleted; take a new key")
     image, audio = files.values()
     order = await workshop.take(image, audio, values)
-    return await to_thread.run_sync(workshop.submit, order, client, digest, job_id)
+    return await to_thread.run_sync(workshop.submit, order, client, digest, job_id, webhook)
 
 
 def digest_of(files: Mapping[str, IO[bytes]], values: Mapping[str, Any]) -> str:

@@ -153,7 +153,7 @@ class _Member:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for its end, which comes soon where it is stuck; gives its exit code."""
-        watch = _StepWatch(self._patience)
+        watch = StepWatch(self._patience)
         is_told = False
         while (code := process.poll()) is None:
             if self._is_to_end.is_set() and not is_told:
@@ -177,14 +177,13 @@ class _Member:
             return  # it has ended
 
 
-class _StepWatch:
+class StepWatch:
     """Whether the step that a worker is at takes too long."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._seen: tuple[str | None, JobProgress | None] = (None, None)
         self._since = 0.0
-        self._steps: dict[str, list[float]] = {}
 
     def is_stuck(self, job: str | None, progress: JobProgress | None, now: float) -> bool:
         """Whether it is.
@@ -193,11 +192,6 @@ class _StepWatch:
             now: seconds by a clock that never goes back.
         """
         if (job, progress) != self._seen:
-            before = self._seen[1]
-            if before and progress and job == self._seen[0] and before.stage == progress.stage:
-                self._steps.setdefault(progress.stage, []).append(now - self._since)
             self._seen, self._since = (job, progress), now
-        if job is None:
-            return False
-        steps = self._steps.get(progress.stage, []) if progress else []
-        return now - self._since > self._patience.seconds(steps[-100:])
+        longest = progress.longest_step if progress else None
+        return job is not None and now - self._since > self._patience.seconds(longest)

@@ -29,6 +29,12 @@ _SAYS: dict[str, dict[str, Any]] = {
     "scale": {"minimum": 1, "maximum": MOST_SCALE, "default": 1},
 }
 IMAGE = {"type": "string", "format": "binary", "description": "Any picture"}
+WEBHOOK = {
+    "type": "string",
+    "maxLength": 2000,
+    "pattern": "^https?://[^/]",
+    "description": "Address to which a signed message is posted when the job has ended",
+}
 AUDIO = {"type": "string", "format": "binary", "description": "Any sound, or a video that has one"}
 
 
@@ -58,7 +64,7 @@ def _form(files: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "required": [*files],
-        "properties": {**files, **fields},
+        "properties": {**files, **fields, "webhook": WEBHOOK},
         "additionalProperties": False,
     }
     kinds = zip(files, ("image/png, image/*", "audio/wav, audio/*, video/*"), strict=True)

@@ -22,6 +22,7 @@ class Job:
         num_frames: of the clip.
         remarks: what there is to say about picture, sound and clip.
         prompt, scale: as they were ordered.
+        webhook: where to tell when it has ended, "" for nowhere.
         created, started, ended: seconds since 1970, None where that was not yet.
         error: why it failed, in one line.
     """
@@ -36,6 +37,7 @@ class Job:
     prompt: str
     scale: int
     created: float
+    webhook: str = ""
     state: State = "queued"
     error: str = ""
     progress: JobProgress = JobProgress()
@@ -61,6 +63,7 @@ class Job:
             prompt=said["prompt"],
             scale=said["scale"],
             created=said["created"],
+            webhook=said["webhook"],
         )
 
     @property
@@ -74,6 +77,7 @@ class Job:
             "prompt": self.prompt,
             "scale": self.scale,
             "created": self.created,
+            "webhook": self.webhook,
         }
 
     @property

@@ -32,6 +32,8 @@ class JobProgress:
 
     Attributes:
         seconds_left: None while it is not known.
+        longest_step: seconds of the longest of this stage so far, of any clip of this worker; None
+            before the first.
     """
 
     stage: str = ""
@@ -40,6 +42,7 @@ class JobProgress:
     segment: int = 0
     num_segments: int = 1
     seconds_left: float | None = None
+    longest_step: float | None = None
 
     @property
     def place(self) -> tuple[int, ...]:

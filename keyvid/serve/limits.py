@@ -28,4 +28,4 @@ class Limits:
     job_seconds: float = 3600.0
     keep_seconds: float = 3600.0
     grace_seconds: float = 30.0
-    stuck_seconds: float = 60.0
+    stuck_seconds: float = 300.0

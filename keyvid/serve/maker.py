@@ -51,6 +51,7 @@ class Maker:
         self._run = run
         self._on_job = on_job
         self._clock = clock
+        self._longest_steps: dict[str, float] = {}  # seconds, by stage
 
     def make(self, job_id: str) -> dict[str, Any]:
         """Make the clip of a job, or go on with it.
@@ -105,6 +106,8 @@ class Maker:
                 "further; order less: fewer seconds, a smaller scale, or --cfg-batch 1"
             )
         order = folder.read_order(self._pipeline.bundle)
+        before = folder.progress  # of another worker, from which this one learns what a step takes
+        self._know_step(before.stage, before.longest_step)
         folder.begin_attempt(self._run)
         clip_path = str(folder.path / CLIP)
         outputs = Outputs(
@@ -128,16 +131,25 @@ class Maker:
         forecast = Forecast(self._clock)
         deadline = self._clock() + self._most_seconds
         segment, num_segments = 0, 1
+        last_stage, last_time = "", 0.0
 
         def report(stage: str, done: int, total: int) -> None:
-            nonlocal segment, num_segments
+            nonlocal segment, num_segments, last_stage, last_time
             if not folder.is_wanted or self._clock() > deadline:
                 raise WorkStopped
             if stage == SEGMENT:
                 forecast.enter_segment(done, total)
                 segment, num_segments = done, total
                 return
-            left = forecast(stage, done, total)
-            folder.progress = JobProgress(stage, done, total, segment, num_segments, left)
+            left, now = forecast(stage, done, total), self._clock()
+            if stage == last_stage:
+                self._know_step(stage, now - last_time)
+            last_stage, last_time = stage, now
+            longest = self._longest_steps.get(stage)
+            folder.progress = JobProgress(stage, done, total, segment, num_segments, left, longest)
 
         return report
+
+    def _know_step(self, stage: str, seconds: float | None) -> None:
+        if seconds is not None:
+            self._longest_steps[stage] = max(seconds, self._longest_steps.get(stage, 0.0))

@@ -1,5 +1,6 @@
 """Running a server: what listens, what is kept, who works; until a signal asks to stop."""
 
+import base64
 import logging
 import socket
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from keyvid.serve.metrics import Metrics
 from keyvid.serve.scheduling import Patience
 from keyvid.serve.store import Store
 from keyvid.serve.tokens import Tokens
+from keyvid.serve.webhook import read_secret
 from keyvid.serve.worker import Work
 from keyvid.serve.workplace import workplace
 from keyvid.serve.workshop import Workshop
@@ -68,6 +70,7 @@ class Making:
     Attributes:
         data: folder, None for one of the user's own.
         store: address, None for a file in the folder.
+        webhook_secret: file, None for one in the folder.
         engine, threads, max_memory: as of `keyvid.runtime.pipeline.Pipeline.load`, the last for
             all workers together.
     """
@@ -79,6 +82,8 @@ class Making:
     max_memory: int | None
     data: Path | None
     store: str | None
+    webhook_secret: Path | None
+    allow_private_webhooks: bool
     log_format: logbook.LogFormat
 
 
@@ -100,7 +105,15 @@ def run_front(front: Front, making: Making, limits: Limits) -> None:
         crew = _crew("local", store.url, folder, making, limits)
         metrics = Metrics()
         metrics.watch_disk(folder)
-        workshop = Workshop(bundle, limits, folder / JOBS, store, crew, metrics)
+        workshop = Workshop(
+            bundle,
+            limits,
+            folder / JOBS,
+            store,
+            crew,
+            metrics,
+            allow_private_webhooks=making.allow_private_webhooks,
+        )
         app = make_app(workshop, front.tokens, front.hosts, front.has_page)
         try:
             engine = crew.start() if making.num_workers else "other machines"
@@ -134,6 +147,7 @@ def run_workers(making: Making, limits: Limits) -> None:
 
 
 def _crew(name: str, store: str, folder: Path, making: Making, limits: Limits) -> Crew:
+    default = folder / "webhook-secret"
     work = Work(
         name=name,
         run=new_run(),
@@ -145,6 +159,8 @@ def _crew(name: str, store: str, folder: Path, making: Making, limits: Limits) -
         max_memory=making.max_memory,
         job_seconds=limits.job_seconds,
         grace_seconds=limits.grace_seconds,
+        webhook_secret=base64.b64encode(read_secret(making.webhook_secret or default)).decode(),
+        allow_private_webhooks=making.allow_private_webhooks,
         is_verbose=log.isEnabledFor(logging.INFO),
         log_format=making.log_format,
     )

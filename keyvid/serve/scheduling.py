@@ -242,21 +242,21 @@ class Patience:
     """How long a step may take before its worker counts as stuck.
 
     Attributes:
-        least: seconds, also for a step of which more were quick: networks are opened in between.
+        least: seconds, also where all steps were quick: networks may be opened in between.
         most: seconds, where no step of its stage is known.
         factor: times the longest step so far.
     """
 
-    least: float = 60.0
+    least: float = 300.0
     most: float = 3600.0
     factor: float = 20.0
 
-    def seconds(self, steps: Sequence[float]) -> float:
+    def seconds(self, longest: float | None) -> float:
         """What the next step may take.
 
         Args:
-            steps: seconds of those of the same stage so far.
+            longest: seconds of the longest one of the same stage so far, None where there is none.
         """
-        if not steps:
+        if longest is None:
             return self.most
-        return min(max(self.least, self.factor * max(steps)), self.most)
+        return min(max(self.least, self.factor * longest), self.most)

@@ -5,9 +5,11 @@ It is a database that DBOS keeps: SQLite in a file, or Postgres for several mach
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,10 +22,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from keyvid.errors import KeyvidError, SettingsError
 
-APPLICATION, QUEUE, WORKFLOW = "keyvid", "clips", "clip"
+APPLICATION = "keyvid"
+QUEUE, WORKFLOW = "clips", "clip"
+WEBHOOKS, TELLING = "webhooks", "tell"
+_WEBHOOKS_AT_ONCE = 4  # of a worker: each may take its time to fail
 FORMAT = "1"  # of orders; workers take those of their own
 
-_SECONDS = 5.0  # for an answer of the store
+_SECONDS = 10.0  # for an answer of the store
 _THREADS = 8  # that wait for one
 _MOST_ROWS = 10_000
 _POLL_SECONDS = 0.1  # after which a worker looks whether there is something to do
@@ -99,6 +104,7 @@ class Store:
         """
         log_as_ours()
         try:
+            _write_ahead(self.url)
             DBOS.migrate(self.url)
             self._client = DBOSClient(
                 system_database_url=self.url,
@@ -109,6 +115,7 @@ class Store:
             self._client.register_queue(
                 QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_SECONDS
             )
+            self._client.register_queue(WEBHOOKS, worker_concurrency=_WEBHOOKS_AT_ONCE)
         except Exception as error:  # of many kinds: drivers, DBOS, files
             raise SettingsError(
                 f"store {shown_url(self.url)}: {_reason(error)}; mend it, or move it away to "
@@ -171,7 +178,7 @@ class Store:
     def forget(self, orders: Sequence[str]) -> None:
         """Know nothing of orders any more; raises as `put`."""
         if orders:
-            self._ask("delete_workflows", [*orders])
+            self._ask("delete_workflows", [*orders], delete_children=True)
 
     def requeue(self, order: str) -> None:
         """Have an order made by another worker than the one that has it; raises as `put`."""
@@ -199,6 +206,14 @@ def log_as_ours() -> None:
     logger.handlers = [_Forwarding()]
     logger.propagate = False
     logger.setLevel(logging.WARNING)
+
+
+def _write_ahead(url: str) -> None:
+    """Let an SQLite file be written with one wait for the disk, not three."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite" and address.database:
+        with closing(sqlite3.connect(address.database)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
 
 
 def shown_url(url: str) -> str:

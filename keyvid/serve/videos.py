@@ -123,9 +123,10 @@ async def create_a_video(
     for name, what in (("input_reference", "picture"), ("audio_reference", "sound")):
         if name not in files:
             raise HTTPException(400, f"there is no {what}; send {name}, a file or a data URL")
+    webhook = str(values.pop("webhook", ""))
     fields = parse_fields(_in_our_words(values, workshop))
     parts = {name: files[name] for name in ("input_reference", "audio_reference")}
-    job = await take_and_submit(workshop, client, parts, fields, idempotency_key)
+    job = await take_and_submit(workshop, client, parts, fields, idempotency_key, webhook)
     return _answer(job, workshop, response)
 
 

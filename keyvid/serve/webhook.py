@@ -10,20 +10,25 @@ import binascii
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
 from threading import Timer
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import psutil
 
 from keyvid.errors import KeyvidError, SettingsError
+from keyvid.file_safety import temporary_file
 
 SECONDS = 15.0  # for a delivery, from connecting to the status of the answer
 
@@ -112,6 +117,35 @@ def deliver(
         raise DeliveryError(
             f"webhook {_shown(url)}: answered {status}, expected 2xx; it is tried again later"
         )
+
+
+def message_of(order: str, outcome: Mapping[str, Any]) -> str:
+    """What is sent when a job has ended, as JSON.
+
+    Args:
+        outcome: as `keyvid.serve.maker.Maker.make` gives it.
+    """
+    ended = datetime.fromtimestamp(outcome["ended"], UTC).isoformat()
+    job = {"id": order, "state": outcome["state"], "error": outcome["error"]}
+    return json.dumps({"type": "clip.ended", "timestamp": ended, "data": job})
+
+
+def read_secret(file: Path) -> bytes:
+    """The key in a file, made where there is none.
+
+    Raises:
+        SettingsError: it holds none, or cannot be written.
+    """
+    try:
+        if not file.exists():
+            with temporary_file(file.parent) as (opened, temporary):
+                os.fchmod(opened.fileno(), 0o600)
+                opened.write(f"{new_secret()}\n".encode())
+                opened.close()
+                temporary.rename(file)
+        return parse_secret(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be used for the webhook secret: {error}") from error
 
 
 def sign(body: bytes, secret: bytes, message_id: str, timestamp: int) -> dict[str, str]:

@@ -4,6 +4,7 @@
 when that is closed: so none outlives its server, however that ends.
 """
 
+import base64
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from keyvid.errors import KeyvidError
 from keyvid.file_safety import lock
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.serve import logbook
-from keyvid.serve.dispatch import dispatching
+from keyvid.serve.dispatch import Teller, dispatching
 from keyvid.serve.maker import Maker
 
 DRAIN = b"drain\n"
@@ -41,6 +42,7 @@ class Work:
         run: of the server, see `keyvid.serve.job_folder.Attempt`.
         store: its address.
         data: the folder with those of the jobs and of the workers.
+        webhook_secret: the key that webhooks are signed with, in base64.
         threads, max_memory: as of `Pipeline.load`.
         job_seconds: that the making of a clip may take.
         grace_seconds: that the clip in the making has when the worker is to end.
@@ -56,6 +58,8 @@ class Work:
     max_memory: int | None
     job_seconds: float
     grace_seconds: float
+    webhook_secret: str
+    allow_private_webhooks: bool
     is_verbose: bool
     log_format: logbook.LogFormat
 
@@ -140,7 +144,8 @@ def _work(work: Work, sign: _Sign, is_to_end: Event) -> None:
             work.run,
             lambda job: sign.show(job=job),
         )
-        with dispatching(work.store, work.name, maker.make, work.grace_seconds):
+        teller = Teller(base64.b64decode(work.webhook_secret), work.allow_private_webhooks)
+        with dispatching(work.store, work.name, maker.make, teller, work.grace_seconds):
             sign.show(engine=pipeline.engine.name)
             while not is_to_end.wait(BEAT_SECONDS):
                 sign.show()

@@ -27,6 +27,7 @@ from keyvid.serve.metrics import Metrics
 from keyvid.serve.order import Order, take_order
 from keyvid.serve.scheduling import Line, Pace, Refusal, Rules, work_of
 from keyvid.serve.store import Row, Store, StoreError
+from keyvid.serve.webhook import check_url
 
 Clock = Callable[[], float]
 
@@ -85,6 +86,8 @@ class Workshop:
         workers: Workers,
         metrics: Metrics,
         clock: Clock = time.time,
+        *,
+        allow_private_webhooks: bool = False,
     ) -> None:
         self.bundle = bundle
         self.limits = limits
@@ -104,6 +107,7 @@ class Workshop:
         self._is_over = Event()
         self._thread = Thread(target=self._watch, name="workshop", daemon=True)
         self._decoding = CapacityLimiter(1)
+        self._allow_private_webhooks = allow_private_webhooks
         self._secret = b""
         metrics.watch("keyvid_queue_length", "Clips that wait", lambda: len(self._line.waiting))
         metrics.watch("keyvid_running", "Clips in the making", lambda: len(self._line.running))
@@ -189,11 +193,23 @@ class Workshop:
             )
             self._refuse(refusal.reason, message, retry_after)
 
-    def submit(self, order: Order, client: str, digest: str = "", job_id: str = "") -> Job:
+    def check_webhook(self, url: str) -> None:
+        """Refuse what no webhook may be sent to.
+
+        Raises:
+            SettingsError: says what is wrong with it.
+        """
+        if url:
+            check_url(url, self._allow_private_webhooks)
+
+    def submit(
+        self, order: Order, client: str, digest: str = "", job_id: str = "", webhook: str = ""
+    ) -> Job:
         """A job for `order`, at its place in the line, kept whatever happens.
 
         Args:
             digest: of all that was ordered.
+            webhook: where to tell when it has ended, "" for nowhere.
             job_id: "" for a new one.
         Raises:
             RefusedError: as `check_open`, or it cannot be kept.
@@ -211,6 +227,7 @@ class Workshop:
             prompt=prepared.prompt,
             scale=order.scale,
             created=self.clock(),
+            webhook=webhook,
         )
         with self._lock:
             if job_id in self._line or job_id in self._jobs:

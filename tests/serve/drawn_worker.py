@@ -13,6 +13,7 @@ import numpy as np
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import EngineChoice
+from keyvid.remarks import collected
 from keyvid.runtime.clip import Clip
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.networks.stages import Progress
@@ -39,7 +40,8 @@ class Drawn(Pipeline):
         assert progress is not None
         assert journal is not None
         inputs, steps = prepared.inputs, prepared.sampling.generator.steps
-        journal.open((inputs.num_frames, *inputs.picture.shape), f"{prepared.seed} {steps}")
+        with collected() as remarks:
+            journal.open((inputs.num_frames, *inputs.picture.shape), f"{prepared.seed} {steps}")
         first = int(journal.state.get("walk.num_done", 0))
         value = journal.state.get("value", inputs.picture.astype(np.float64))
         for step in range(first, steps):
@@ -66,6 +68,7 @@ class Drawn(Pipeline):
             prompt=prepared.prompt,
             seed=prepared.seed,
             settings=prepared.sampling,
+            remarks=(*prepared.remarks, *remarks),
         )
 
 

@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 from keyvid.runtime.pipeline import Pipeline
-from keyvid.serve.dispatch import dispatching
+from keyvid.serve.dispatch import Teller, dispatching
 from keyvid.serve.limits import Limits
 from keyvid.serve.maker import Maker
 from keyvid.serve.metrics import Metrics
@@ -53,6 +53,8 @@ class Queue:
         folder: Path,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        allow_private_webhooks: bool = False,
     ) -> Workshop:
         """One whose orders `pipeline` makes."""
         limits = limits or Limits()
@@ -61,7 +63,16 @@ class Queue:
             self.is_idle.clear() if job else self.is_idle.set()
 
         self.maker = Maker(pipeline, folder, limits.job_seconds, "run", on_job, clock)
-        return Workshop(pipeline.bundle, limits, folder, self.store, self, Metrics(), clock)
+        return Workshop(
+            pipeline.bundle,
+            limits,
+            folder,
+            self.store,
+            self,
+            Metrics(),
+            clock,
+            allow_private_webhooks=allow_private_webhooks,
+        )
 
     def empty(self) -> None:
         """Forget all orders, and wait until none is being made."""
@@ -79,6 +90,6 @@ def open_queue() -> Iterator[Queue]:
         store = Store(f"sqlite:///{folder}/store.sqlite")
         store.open()
         queue = Queue(store)
-        with dispatching(store.url, "test", queue.make):
+        with dispatching(store.url, "test", queue.make, Teller(bytes(32), allow_private=True)):
             yield queue
         store.close()

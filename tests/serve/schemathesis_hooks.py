@@ -15,6 +15,7 @@ _FITTING = {
     "motion": "auto",
     "beats": "1",
     "track": 1,
+    "webhook": "https://clips.example/done",
 }
 
 for kind, ending in (("image/png", "png"), ("audio/wav", "wav")):

@@ -22,6 +22,7 @@ from tests.serve.conftest import EXAMPLES
 from tests.serve.server import DRAWN, MAIN, Server, running
 
 SEEDS, CLIENTS = 3, 20
+POLL_SECONDS = 0.5
 FORM = {"steps": "5", "interpolator-steps": "1", "length": "0.5"}
 DRUM = {
     "image": (EXAMPLES / "drum.png").read_bytes(),
@@ -90,18 +91,18 @@ def order(house: House, key: str, seed: int) -> bytes:
             try:
                 answer = httpx2.request(method, house.server.url + path, timeout=60, **content)  # type: ignore[arg-type]
             except httpx2.HTTPError:
-                time.sleep(0.2)
+                time.sleep(POLL_SECONDS)
                 continue
             if answer.status_code not in (409, 429, 503):
                 return answer
-            time.sleep(0.2)
+            time.sleep(POLL_SECONDS)
 
     data = {**FORM, "seed": str(seed)}
     taken = ask("POST", "/clips", files=DRUM, data=data, headers=headers)
     assert taken.status_code == 202, taken.text
     path = taken.headers["location"]
     while (job := ask("GET", path).json())["state"] in ("queued", "running"):
-        time.sleep(0.2)
+        time.sleep(POLL_SECONDS)
     assert job["state"] == "done", job
     return ask("GET", f"{path}/clip.mp4").content
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -311,3 +313,43 @@ def test_a_frame_more_than_the_limit_is_taken(
         expected = nullcontext() if is_taken else pytest.raises(SettingsError, match="2 s at most")
         with expected:
             take_order(pipeline.bundle, Limits(seconds=2.0), image, audio, {"length": length})
+
+
+def test_a_webhook_tells_of_the_end(
+    pipeline: Silent, queue: Queue, order: Any, tmp_path: Path
+) -> None:
+    """The second time: at first its receiver is not there."""
+    heard: list[tuple[str, dict[str, Any], str]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            heard.append((self.path, json.loads(body), self.headers["webhook-id"]))
+            self.send_response(500 if len(heard) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    workshop = queue.workshop(pipeline, tmp_path / "jobs", allow_private_webhooks=True)
+    workshop.start()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/done"
+        workshop.check_webhook(url)
+        job = wait_for_end(workshop.submit(order(), "me", webhook=url))
+        for _ in range(1000):
+            if len(heard) == 2:
+                break
+            time.sleep(0.02)
+        server.shutdown()
+    workshop.stop()
+    assert heard[0] == heard[1]
+    path, message, name = heard[0]
+    assert (path, name, message["type"]) == ("/done", f"msg_{job.id}", "clip.ended")
+    assert message["data"] == {"id": job.id, "state": "done", "error": ""}
+
+
+def test_webhooks_lead_into_no_private_network(open_workshop: Any) -> None:
+    with pytest.raises(SettingsError, match="leads to no address of the public internet"):
+        open_workshop().check_webhook("http://127.0.0.1/done")
