@@ -26,12 +26,20 @@ class Trace:
 
     Args:
         state: as `state` gave it where the clip was interrupted; empty at the beginning.
+    Raises:
+        ValueError: it is none.
     """
 
     def __init__(self, state: dict[str, np.ndarray]) -> None:
         self.digests: dict[str, str] = {}
         if _STATE in state:
-            self.digests = json.loads(str(state[_STATE]))
+            try:
+                found = json.loads(str(state[_STATE]))
+            except RecursionError:
+                raise ValueError("no digests: nested too deeply") from None
+            if not isinstance(found, dict) or not all(isinstance(d, str) for d in found.values()):
+                raise ValueError("no digests of stages by their names")
+            self.digests = found
 
     def add(self, name: str, made: np.ndarray) -> None:
         """Note what a stage has made."""
@@ -40,4 +48,4 @@ class Trace:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """What is needed to go on from here."""
-        return {_STATE: np.array(json.dumps(self.digests))}
+        return {_STATE: np.array(json.dumps(self.digests))} if self.digests else {}

@@ -13,12 +13,17 @@ import numpy.typing as npt
 
 Likeness = npt.NDArray[np.uint8]
 
-GRID = 4  # cells in each direction
+_LUMA_GRID, _CHROMA_GRID = 4, 2  # cells in each direction
+CELLS = _LUMA_GRID**2 + 2 * _CHROMA_GRID**2
 MOST_PICTURES = 32
 WINDOWS_PER_SECOND = 8
 MOST_WINDOWS = 256
 STEPS_PER_WINDOW = 4
-_LUMA = np.array((0.299, 0.587, 0.114))
+# Luma, and the differences of blue and red from it, of RGB: ITU-R BT.601.
+_WEIGHTS = np.array(
+    [(0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -0.0813)], np.float32
+)
+_GREY = np.array([0.0, 128.0, 128.0], np.float32)
 _SILENCE_DB = -96.0
 _LEVELS_PER_DB = 2.0
 _FAINT = 72  # level of -60 dB, below which a codec may leave anything
@@ -31,16 +36,22 @@ def picture_numbers(num_frames: int) -> npt.NDArray[np.int64]:
 
 
 def picture_likeness(frame: npt.NDArray[np.uint8]) -> Likeness:
-    """(GRID * GRID,) uint8 mean luma of the cells of a picture (H, W, 3), whatever its size."""
-    luma = frame.astype(np.float32) @ _LUMA.astype(np.float32)
-    rows = np.linspace(0, luma.shape[0], GRID + 1).astype(int)
-    columns = np.linspace(0, luma.shape[1], GRID + 1).astype(int)
-    cells = [
-        luma[top : max(bottom, top + 1), left : max(right, left + 1)].mean()
+    """(CELLS,) uint8 of a picture (H, W, 3), whatever its size: mean luma, then mean chroma."""
+    luma, *chroma = np.moveaxis(frame.astype(np.float32) @ _WEIGHTS.T + _GREY, -1, 0)
+    means = _means(luma, _LUMA_GRID)
+    for plane in chroma:
+        means += _means(plane, _CHROMA_GRID)
+    return np.array(means).round().clip(0, 255).astype(np.uint8)
+
+
+def _means(plane: npt.NDArray[np.float32], grid: int) -> list[float]:
+    """Of the cells of (H, W)."""
+    rows, columns = (np.linspace(0, size, grid + 1).astype(int) for size in plane.shape)
+    return [
+        float(plane[top : max(bottom, top + 1), left : max(right, left + 1)].mean())
         for top, bottom in pairwise(rows)
         for left, right in pairwise(columns)
     ]
-    return np.array(cells).round().clip(0, 255).astype(np.uint8)
 
 
 def window_seconds(seconds: float) -> float:
@@ -89,7 +100,8 @@ def unpack(text: str) -> Likeness:
 def picture_difference(
     wanted: Likeness, num_frames: int, fps: float, found: Likeness, times: npt.NDArray[np.float64]
 ) -> float:
-    """How far pictures are from a receipt's, where they fit best: mean of 255 over the cells.
+    """How far pictures are from a receipt's, where they fit best: of 255, a mean over the cells of
+    the picture that is furthest from it.
 
     Args:
         wanted: (n, cells) of the frames `picture_numbers(num_frames)`.

@@ -209,7 +209,7 @@ class Journal(Reel):
             self._file = open_regular(self._folder / _FRAMES, os.O_RDWR)
         except (OSError, ValueError, LookupError, EOFError, BadZipFile, MemoryError):
             remark(f"{shown(self._folder)}: holds nothing of this clip; it is made anew")
-            self.state = {}
+            self.state, self._trace = {}, Trace({})
             return False
         remark(f"{shown(self._folder)}: goes on after {place_of(self.state)}")
         return True

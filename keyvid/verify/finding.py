@@ -33,12 +33,17 @@ class Finding:
 def summary(findings: Iterable[Finding]) -> str:
     """The whole in one line: what is bad, or else the best that was shown."""
     found = {finding.part: finding for finding in findings}
-    bad = [finding.part for finding in found.values() if finding.verdict == "bad"]
+    bad, noted = (
+        ", ".join(part for part, finding in found.items() if finding.verdict == verdict)
+        for verdict in ("bad", "noted")
+    )
     if bad:
-        return f"not what its receipt says: {', '.join(bad)}"
+        return f"not what its receipt says: {bad}"
     if "again" in found:
         return f"made again: {found['again'].text}"
-    return "nothing contradicts its receipt; --image and --audio make it again"
+    if noted:
+        return f"nothing contradicts its receipt; not as it was written: {noted}"
+    return "as it was written; --image and --audio make it again"
 
 
 def format_findings(findings: Iterable[Finding]) -> str:

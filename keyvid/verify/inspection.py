@@ -6,7 +6,7 @@ from typing import Literal
 from keyvid.errors import KeyvidError, ProvenanceError
 from keyvid.provenance.credentials import Credentials
 from keyvid.provenance.likeness import (
-    GRID,
+    CELLS,
     picture_difference,
     sound_difference,
     unpack,
@@ -111,16 +111,16 @@ def _of_pictures(clip: ClipFile, receipt: Receipt, found: Comparison) -> Iterato
         making = receipt.making
         try:
             seen, times = clip.likeness()
-            cells = unpack(receipt.writing.look).reshape(-1, GRID * GRID)
+            cells = unpack(receipt.writing.look).reshape(-1, CELLS)
             apart = picture_difference(cells, making.num_frames, making.fps, seen, times)
         except (KeyvidError, ValueError, IndexError) as error:
             yield Finding("pictures", "bad", f"changed: cannot be looked at ({error})")
             return
-        difference = f"(they differ by {apart:.1f} of 255 in coarse cells)"
+        difference = f"the same (they differ by {apart:.1f} of 255 in coarse cells)"
         if apart <= _LIKE_PICTURE:
-            yield Finding("pictures", "noted", f"encoded anew, and look the same {difference}")
+            yield Finding("pictures", "noted", f"encoded or packed anew, and look {difference}")
         else:
-            yield Finding("pictures", "bad", f"others than the receipt's {difference}")
+            yield Finding("pictures", "bad", f"others than the receipt's, not {difference}")
     else:
         yield _of_packets("pictures", found, total)
 
@@ -141,7 +141,7 @@ def _of_sounds(clip: ClipFile, receipt: Receipt, found: Comparison | None) -> It
             return
         difference = f"(their levels differ by {apart:.1f} dB)"
         if apart <= _LIKE_SOUND_DB:
-            yield Finding("sound", "noted", f"encoded anew, and as loud {difference}")
+            yield Finding("sound", "noted", f"encoded or packed anew, and as loud {difference}")
         else:
             yield Finding("sound", "bad", f"another than the receipt's {difference}")
     else:

@@ -118,3 +118,9 @@ def test_a_trace_goes_on_after_an_interruption() -> None:
     second.add("generator 2", np.ones(3))
     assert list(second.digests) == ["localizer", "generator 1", "generator 2"]
     assert second.digests["generator 1"] == second.digests["generator 2"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{", "[" * 99_999])
+def test_a_trace_that_somebody_else_has_kept(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no digests|Expecting"):
+        Trace({"stages": np.array(text)})

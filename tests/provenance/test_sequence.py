@@ -21,7 +21,8 @@ OTHER = b"other"
         ([ROW[1], ROW[0], *ROW[2:]], Comparison("changed", 4, (0, 1))),
         ([ROW[1], ROW[0]], Comparison("changed", 2)),
         ([*ROW, ROW[0]], Comparison("changed", 7)),
-        ([OTHER] * 6, Comparison("anew", 0, tuple(range(6)))),
+        ([OTHER] * 6, Comparison("anew", 0)),
+        ([ROW[0], *[OTHER] * 4, ROW[5]], Comparison("anew", 2)),
         ([OTHER] * 3, Comparison("anew", 0)),
     ],
 )

@@ -124,8 +124,8 @@ def test_encoded_anew(clips: dict[str, Path], tmp_path: Path) -> None:
     encode_anew(clips[".mp4"], tmp_path / "b.mp4")
     findings = found(tmp_path / "b.mp4")
     assert findings["pictures"].verdict == findings["sound"].verdict == "noted"
-    assert findings["pictures"].text.startswith("encoded anew, and look the same")
-    assert findings["sound"].text.startswith("encoded anew, and as loud")
+    assert findings["pictures"].text.startswith("encoded or packed anew, and look the same")
+    assert findings["sound"].text.startswith("encoded or packed anew, and as loud")
 
 
 def test_encoded_anew_and_changed(clips: dict[str, Path], tmp_path: Path) -> None:
@@ -134,6 +134,15 @@ def test_encoded_anew_and_changed(clips: dict[str, Path], tmp_path: Path) -> Non
     assert findings["pictures"].verdict == findings["sound"].verdict == "bad"
     assert findings["pictures"].text.startswith("others than the receipt's")
     assert findings["sound"].text.startswith("another than the receipt's")
+
+
+def test_packed_anew_with_the_receipt_of_a_report(tmp_path: Path) -> None:
+    receipt = made_clip().save(tmp_path / "a.mp4")
+    (tmp_path / "a.json").write_text(f'{{"receipt": {receipt}}}')
+    remux(tmp_path / "a.mp4", tmp_path / "b.ts")
+    assert found(tmp_path / "b.ts")["receipt"].text == "there is none"
+    findings = found(tmp_path / "b.ts", AtHand(report=tmp_path / "a.json"))
+    assert findings["pictures"].text.startswith("encoded or packed anew, and look the same")
 
 
 def test_no_receipt(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from keyvid.containers import CONTAINERS
 from keyvid.file_safety import temporary_file
 from keyvid.provenance.credentials import Signer
 from keyvid.provenance.likeness import (
-    GRID,
+    CELLS,
     Likeness,
     pack,
     picture_likeness,
@@ -138,5 +138,5 @@ def _longest(kind: str, num_frames: int, sound: Sound) -> tuple[Packets, Packets
         seconds = len(sound.samples) / sound.rate
         size = container.sound_packet / written_rate(container, sound.rate)
         sounds = packets(math.ceil(seconds / size) + _MORE_PACKETS)
-    look = pack(np.zeros((len(picture_numbers(num_frames)), GRID * GRID)))
+    look = pack(np.zeros((len(picture_numbers(num_frames)), CELLS)))
     return packets(num_frames + 1), sounds, look, _NO_DIGEST
