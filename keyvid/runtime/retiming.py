@@ -15,6 +15,7 @@ _DISTANCE, _LEAST, _PROMINENCE = 4, 0.1, 0.15
 _BEFORE, _AFTER = 0.12, 0.2
 _SPARED = 0.06  # seconds before an event that is left out, where its attack may begin
 _HOP = 0.01  # seconds: half a window of what is added up
+_SCATTER = 0.03  # seconds by which windows of what is drawn out are taken from elsewhere
 
 
 def find_events(motion: np.ndarray, fps: float) -> np.ndarray:
@@ -43,6 +44,9 @@ def move_events(
     hop = round(_HOP * rate)
     places = np.arange(len(samples) // hop + 2) * hop  # middles of the windows
     heard = source_times(places / rate, events, beats, len(samples) / rate)
+    # Drawn out evenly, the same few windows would hum.
+    drawn_out = np.clip(1 - np.gradient(heard) / _HOP, 0, 1)
+    heard += _SCATTER * drawn_out * np.random.default_rng(0).uniform(-1, 1, len(heard))
     sources = np.round(heard * rate).astype(np.int64)[:, np.newaxis] + np.arange(-hop, hop)
     window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop)) ** 2  # two add up to 1
     parts = window * samples[sources % len(samples)]  # (windows, 2 hop)
@@ -68,6 +72,7 @@ def source_times(
     for i in range(len(marks) - 1):
         after, before = _AFTER if i else 0.0, _BEFORE if i < len(beats) else 0.0
         knots += _knots((marks[i], marks[i + 1]), (heard[i], heard[i + 1]), after, before)
+    knots.append((seconds + 1, rest + 1))  # windows at the end reach beyond it
     return np.asarray(np.interp(times, *zip(*knots, strict=True)), np.float64)
 
 

@@ -151,6 +151,8 @@ def test_with_beats_the_networks_hear_the_sound_moved_to_them(warm, scene, monke
     moved = warm(scene.frames[0], (heard[0], 16_000), settings=QUICK)
     assert find_events(moved.motion, 24) == pytest.approx([0.25, 1.5], abs=0.042)
     assert np.array_equal(clip.sound.samples[:, 0], scene.waveform)
+    warm(scene.frames[0], (heard[0], 16_000), settings=QUICK, beats="0.25,1.5")
+    assert np.array_equal(heard[-1], heard[0]), "what is there already stays as it is"
     silent = (np.zeros(32_000, np.float32), 16_000)
     clip = warm(scene.frames[0], silent, settings=QUICK, beats="0.25,1.5")
     assert "nothing is heard in the sound that could be moved to the beats" in clip.remarks

@@ -72,3 +72,11 @@ def test_events_are_the_peaks_of_what_is_heard() -> None:
     assert find_events(between, 24) == pytest.approx([20.3 / 24], abs=0.005)
     assert not len(find_events(np.full(48, 0.3), 24))
     assert not len(find_events(0.05 * curve, 24)), "hardly anything moves"
+
+
+def test_what_is_drawn_out_does_not_hum() -> None:
+    """The same few windows one after the other would be a tone that the networks hear."""
+    noise = np.random.default_rng(2).standard_normal(32_000).astype(np.float32)
+    lead = move_events(noise, RATE, np.array([0.3]), np.array([1.8]))[: round(1.5 * RATE)]
+    alike = [np.corrcoef(lead[lag:], lead[:-lag])[0, 1] for lag in range(40, 480)]
+    assert max(alike) < 0.2
