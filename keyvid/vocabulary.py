@@ -51,7 +51,8 @@ class ClipChoices:
         end: picture of the last frame, given as that of the first, or "first" for that one again: a
             loop. None to let the clip end as it does.
         beats: times in the clip, in seconds, at which something happens; motion and keyframes
-            follow from them, so that neither is given, too.
+            follow from them, so that neither is given, too. The networks hear the sound with its
+            events moved there, the clip keeps it as it is.
         seed: random seed; the same seed gives the same clip on every engine, up to rounding.
         settings: sampling settings that differ from the bundle's defaults.
     """

@@ -251,6 +251,7 @@ def fingerprint(
             "keyframes": None if keyframes is None else keyframes.tolist(),
             "motion": None if prepared.motion is None else prepared.motion.tolist(),
             "packaged_localizer": prepared.packaged_localizer,
+            "beats": None if prepared.beats is None else prepared.beats.tolist(),
         }
     )
 

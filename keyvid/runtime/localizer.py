@@ -6,11 +6,13 @@ import numpy as np
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.engine import AUTO, EngineChoice, choose_engine
+from keyvid.remarks import remark
 from keyvid.runtime.encoding import score_motion
 from keyvid.runtime.motion import at_other_rate
 from keyvid.runtime.networks.budget import Budget
 from keyvid.runtime.networks.stages import OpenGraphs, StageRunner
-from keyvid.runtime.request import Prepared
+from keyvid.runtime.request import LOCALIZER, Prepared
+from keyvid.runtime.retiming import find_events, move_events
 
 _PACKAGED = "tiny"
 
@@ -33,12 +35,31 @@ class Localizer:
         told = prepared.motion
         if told is not None:
             return np.pad(told, (0, num_frames - len(told)), mode="edge")
-        if not prepared.packaged_localizer:
-            return score_motion(stages, prepared.inputs.mono, num_frames)
+        return self._hear(stages, prepared, num_frames)
+
+    def sound(self, stages: StageRunner, prepared: Prepared, num_frames: int) -> np.ndarray:
+        """(n,) float32 what the networks hear: the sound, with its events where the beats are."""
+        mono, beats, size = prepared.inputs.mono, prepared.beats, stages.bundle.dimensions
+        if beats is None or not len(beats):
+            return mono
+        heard = self._hear(stages, prepared, num_frames)[: prepared.inputs.num_frames]
+        events = find_events(heard, size.fps)
+        if not len(events):
+            remark("nothing is heard in the sound that could be moved to the beats")
+            return mono
+        if len(events) == len(beats) and np.abs(events - beats).max() < 1 / size.fps:
+            return mono  # they are there already, as near as can be heard and seen
+        return move_events(mono, size.sample_rate, events, beats)
+
+    def _hear(self, stages: StageRunner, prepared: Prepared, num_frames: int) -> np.ndarray:
+        """(num_frames,) float32 motion as a localizer hears it, whatever the caller says."""
+        mono = prepared.inputs.mono
+        if LOCALIZER in stages.bundle.stages and not prepared.packaged_localizer:
+            return score_motion(stages, mono, num_frames)
         packaged = self._packaged_stages(stages)
         own, wanted = packaged.bundle.dimensions, stages.bundle.dimensions
         count = max(math.ceil(num_frames / wanted.fps * own.fps), own.frames)
-        motion = score_motion(packaged, prepared.inputs.mono, count)
+        motion = score_motion(packaged, mono, count)
         return at_other_rate(motion, own.fps, num_frames, wanted.fps)
 
     def close(self) -> None:

@@ -37,13 +37,15 @@ def names_a_file(told: object) -> bool:
     return isinstance(told, str) and Path(told).suffix.lower() in SUFFIXES
 
 
-def read_motion(motion: Any, beats: Any, num_frames: int, fps: int) -> np.ndarray | None:
+def read_motion(
+    motion: Any, beats: np.ndarray | None, num_frames: int, fps: int
+) -> np.ndarray | None:
     """(num_frames,) float32 motion of each frame as it is told; None to have a localizer hear it.
 
     Args:
         motion: "auto", "packaged", values in a text, an array of values or of times and values, or
             the name of a file: .npy or .csv with either, .json with either, or with a report.
-        beats: seconds of the clip at which something happens, as text or as numbers; None for none.
+        beats: those of `read_beats`.
     Raises:
         MediaError: the file cannot be read.
         SettingsError: says what is wrong with the values.
@@ -51,7 +53,7 @@ def read_motion(motion: Any, beats: Any, num_frames: int, fps: int) -> np.ndarra
     if beats is not None:
         if not is_word(motion, AUTO):
             raise SettingsError("motion and beats are both given; want one of them")
-        return draw_beats(_numbers(beats, "beats"), num_frames, fps)
+        return draw_beats(beats, num_frames, fps)
     if is_word(motion, AUTO) or is_word(motion, PACKAGED):
         return None
     name, values = "motion", motion
@@ -59,6 +61,25 @@ def read_motion(motion: Any, beats: Any, num_frames: int, fps: int) -> np.ndarra
         name = shown(motion)
         values = _from_file(Path(motion), name)
     return _curve(_array(values, name), name, num_frames, fps)
+
+
+def read_beats(beats: Any, num_frames: int, fps: int) -> np.ndarray | None:
+    """(k,) float64 seconds of the clip, ascending and distinct; None for none at all.
+
+    Args:
+        beats: seconds at which something happens, as text or as numbers; None for none.
+    Raises:
+        SettingsError: they are no numbers, or one lies outside the clip.
+    """
+    if beats is None:
+        return None
+    times = np.unique(_numbers(beats, "beats"))
+    outside = times[(times < 0) | (times >= num_frames / fps)]
+    if len(outside):
+        raise SettingsError(
+            f"beats: {outside[0]:g} s is outside the clip, which lasts {num_frames / fps:.2f} s"
+        )
+    return times
 
 
 def files_told(values: Mapping[str, Any]) -> dict[str, str]:
@@ -90,14 +111,7 @@ def draw_beats(times: np.ndarray, num_frames: int, fps: int) -> np.ndarray:
 
     Args:
         times: (n,) seconds of the clip.
-    Raises:
-        SettingsError: a beat lies outside the clip.
     """
-    outside = times[(times < 0) | (times >= num_frames / fps)]
-    if len(outside):
-        raise SettingsError(
-            f"beats: {outside[0]:g} s is outside the clip, which lasts {num_frames / fps:.2f} s"
-        )
     frames = np.floor(times * fps + 0.5).clip(max=num_frames - 1)
     distance = np.abs(np.arange(num_frames)[:, np.newaxis] - frames) / fps  # (num_frames, n)
     curve = np.exp(-distance / _BEAT_SECONDS).max(axis=1, initial=0.0)

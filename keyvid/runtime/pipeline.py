@@ -162,6 +162,7 @@ class Pipeline:
         ends = inputs.end is not None
         num_frames = num_segment_frames(inputs.num_frames, size, ends=ends)
         motion = self._localizer.motion(stages, prepared, num_frames)
+        mono = self._localizer.sound(stages, prepared, num_frames)
         segments = plan_segments(inputs.num_frames, motion, size, prepared.keyframes, ends=ends)
         reel.note("localizer", motion)
         image, text = encode_picture_and_prompt(stages, inputs.picture, prepared.prompt)
@@ -178,7 +179,7 @@ class Pipeline:
             diffusion.restore(reel.state)
         for segment in segments[diffusion.num_segments :]:
             stages.report_segment(segment.index, len(segments))
-            sound = encode_sound(stages, segment_mel(stages, inputs.mono, segment.start))
+            sound = encode_sound(stages, segment_mel(stages, mono, segment.start))
             reel.note(f"audio_encoder {segment.index + 1}", sound)
             latents = diffusion.make_segment(segment, Conditions(image, text, sound))
             reel.add(segment.start + segment.known, decode(stages, latents[:, :, segment.new]))

@@ -20,7 +20,15 @@ from keyvid.runtime.diffusion.segments import read_keyframes
 from keyvid.runtime.media.arguments import parse_position, parse_time
 from keyvid.runtime.media.picture import ImageSource, load_image
 from keyvid.runtime.media.sound import AudioSource, Sound, load_sound, read_sound, to_mono
-from keyvid.runtime.motion import FIRST, PACKAGED, files_told, is_word, keyframes_text, read_motion
+from keyvid.runtime.motion import (
+    FIRST,
+    PACKAGED,
+    files_told,
+    is_word,
+    keyframes_text,
+    read_beats,
+    read_motion,
+)
 from keyvid.runtime.networks.budget import check_cfg_batch
 from keyvid.sampling import Sampling, resolve, settings_from
 from keyvid.vocabulary import ClipChoices, names_of_choices
@@ -80,6 +88,7 @@ class Prepared:
         cfg_batch: most branches per network call, None for as many as memory allows.
         motion: (num_frames,) float32 motion given by the caller, None to predict it from the sound.
         packaged_localizer: whether the packaged model's localizer predicts it, not the bundle's.
+        beats: (k,) seconds to which the events of the sound are moved, ascending; None for none.
         keyframes: (K,) int64 of each segment, None to choose them from the motion.
         reading: how picture and sound were read.
         asked: the request as JSON values, by field name.
@@ -95,6 +104,7 @@ class Prepared:
     cfg_batch: int | None
     motion: np.ndarray | None
     packaged_localizer: bool
+    beats: np.ndarray | None
     keyframes: np.ndarray | None
     reading: Reading
     asked: dict[str, Any]
@@ -129,7 +139,8 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
     keyframes = read_keyframes(keyframes_text(request.keyframes), inputs.num_frames, size)
     if keyframes is not None and request.beats is not None:
         raise SettingsError("keyframes and beats are both given; want one of them")
-    motion = read_motion(request.motion, request.beats, inputs.num_frames, size.fps)
+    beats = read_beats(request.beats, inputs.num_frames, size.fps)
+    motion = read_motion(request.motion, beats, inputs.num_frames, size.fps)
     is_packaged = is_word(request.motion, PACKAGED) and motion is None
     if motion is None and not is_packaged and LOCALIZER not in bundle.stages:
         if keyframes is None:
@@ -148,6 +159,7 @@ def prepare(request: Request, bundle: Bundle) -> Prepared:
         cfg_batch=settings.cfg_batch,
         motion=motion,
         packaged_localizer=is_packaged,
+        beats=beats,
         keyframes=keyframes,
         reading=_reading(request),
         asked=_asked(request),

@@ -11,7 +11,13 @@ import pytest
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import KeyvidError
 from keyvid.runtime.diffusion.keyframes import select_keyframes
-from keyvid.runtime.motion import at_other_rate, draw_beats, keyframes_text, read_motion
+from keyvid.runtime.motion import (
+    at_other_rate,
+    draw_beats,
+    keyframes_text,
+    read_beats,
+    read_motion,
+)
 from keyvid.runtime.request import Request, prepare
 
 CURVE = np.round(np.random.default_rng(0).random(48), 4)
@@ -74,7 +80,7 @@ def test_times_between_frames_are_interpolated() -> None:
 
 def test_beats_are_keyframes() -> None:
     times = [0.5, 1.2, 1.72]
-    motion = read_motion("auto", "0.5, 1.2,1.72", 48, 24)
+    motion = read_motion("auto", read_beats("0.5, 1.72,1.2,0.5", 48, 24), 48, 24)
     assert motion is not None
     assert np.array_equal(motion, draw_beats(np.array(times), 48, 24))
     frames = [round(time * 24) for time in times]
@@ -104,7 +110,7 @@ def test_beats_are_keyframes() -> None:
 )
 def test_mistakes(motion: Any, beats: Any, message: str) -> None:
     with pytest.raises(KeyvidError, match=message):
-        read_motion(motion, beats, 48, 24)
+        read_motion(motion, read_beats(beats, 48, 24), 48, 24)
 
 
 @pytest.mark.parametrize(

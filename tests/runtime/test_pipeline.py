@@ -8,10 +8,12 @@ import pytest
 from keyvid import Pipeline, Settings
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import BundleError, EngineError, MediaError, SettingsError
+from keyvid.runtime.encoding import segment_mel
 from keyvid.runtime.journal import Journal
 from keyvid.runtime.networks import stages
 from keyvid.runtime.report import make_report
 from keyvid.runtime.request import Request
+from keyvid.runtime.retiming import find_events
 from keyvid.sampling import resolve
 from keyvid_ref.world.world import TEST_SEEDS, make_clip
 
@@ -132,6 +134,29 @@ def test_the_packaged_localizer_hears_for_any_bundle(warm, scene):
     assert "localizer" not in told.timings
     beats = warm(scene.frames[0], sound, settings=QUICK, beats="0.25,1.5")
     assert {6, 36} <= set(beats.keyframes.tolist())
+    assert not beats.remarks
+
+
+def test_with_beats_the_networks_hear_the_sound_moved_to_them(warm, scene, monkeypatch):
+    """The clip keeps the sound as it was given."""
+    heard = []
+
+    def hear(stages, mono, start):
+        heard.append(mono)
+        return segment_mel(stages, mono, start)
+
+    monkeypatch.setattr("keyvid.runtime.pipeline.segment_mel", hear)
+    sound = (scene.waveform, 16_000)
+    clip = warm(scene.frames[0], sound, settings=QUICK, beats="0.25,1.5")
+    moved = warm(scene.frames[0], (heard[0], 16_000), settings=QUICK)
+    assert find_events(moved.motion, 24) == pytest.approx([0.25, 1.5], abs=0.042)
+    assert np.array_equal(clip.sound.samples[:, 0], scene.waveform)
+    warm(scene.frames[0], (heard[0], 16_000), settings=QUICK, beats="0.25,1.5")
+    assert np.array_equal(heard[-1], heard[0]), "what is there already stays as it is"
+    silent = (np.zeros(32_000, np.float32), 16_000)
+    clip = warm(scene.frames[0], silent, settings=QUICK, beats="0.25,1.5")
+    assert "nothing is heard in the sound that could be moved to the beats" in clip.remarks
+    assert not heard[-1].any()
 
 
 def test_a_second_clip_is_the_same_and_opens_nothing(warm, scene, monkeypatch):
