@@ -80,6 +80,7 @@ class Making:
         num_frames, fps: of the clip.
         keyframes: those that were asked for, of each segment; None for those of the motion.
         motion: base64 of the motion (num_frames,) float32 that was told; None for one predicted.
+        beats: seconds to which the events of the sound were moved; None for none.
         packaged_localizer: whether the packaged model predicted it.
         stages: beginning of the sha256 of what each stage made, in their order.
         pixels: sha256 of all frames (F, H, W, 3) uint8, before they were enlarged and encoded.
@@ -98,6 +99,7 @@ class Making:
     fps: int
     keyframes: tuple[int, ...] | None
     motion: str | None
+    beats: tuple[float, ...] | None
     packaged_localizer: bool
     bundle: BundleRecord
     engine: EngineRecord

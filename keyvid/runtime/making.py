@@ -49,6 +49,7 @@ def describe_making(
         fps=bundle.dimensions.fps,
         keyframes=None if keyframes is None else tuple(keyframes.tolist()),
         motion=told,
+        beats=None if prepared.beats is None else tuple(prepared.beats.tolist()),
         packaged_localizer=prepared.packaged_localizer,
         bundle=describe_bundle(bundle),
         engine=describe_engine(bundle, engine, batches),

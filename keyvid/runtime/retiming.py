@@ -73,7 +73,8 @@ def source_times(
         after, before = _AFTER if i else 0.0, _BEFORE if i < len(beats) else 0.0
         knots += _knots((marks[i], marks[i + 1]), (heard[i], heard[i + 1]), after, before)
     knots.append((seconds + 1, rest + 1))  # windows at the end reach beyond it
-    return np.asarray(np.interp(times, *zip(*knots, strict=True)), np.float64)
+    places, sources = np.array(knots).T
+    return np.asarray(np.interp(times, places, sources), np.float64)
 
 
 def _knots(

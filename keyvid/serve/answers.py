@@ -79,8 +79,8 @@ class JobAnswer(BaseModel):
         frames: of the clip.
         remarks: what there is to say about picture and sound.
         error: why there is no clip, "" if there is or may be one.
-        created, started, ended, expires: seconds since 1970, null where that was not yet; it expires
-            when its files are deleted.
+        created, started, ended, expires: seconds since 1970, null where that was not yet; a job
+            expires when its files are deleted.
     """
 
     id: str

@@ -73,6 +73,7 @@ def write_order(folder: Path, order: Order, bundle: Bundle) -> None:
         "mono": inputs.mono,
         "end": inputs.end,
         "motion": prepared.motion,
+        "beats": prepared.beats,
         "keyframes": prepared.keyframes,
     }
     content = io.BytesIO()
@@ -115,6 +116,7 @@ def read_order(folder: Path, bundle: Bundle) -> Order:
         cfg_batch=text.cfg_batch,
         motion=arrays.get("motion"),
         packaged_localizer=text.packaged_localizer,
+        beats=arrays.get("beats"),
         keyframes=arrays.get("keyframes"),
         reading=text.reading,
         asked=text.asked,

@@ -50,6 +50,7 @@ def request_of(making: Making, image: Path, audio: Path, end: Path | None) -> Re
         image=image,
         audio=audio,
         end=last,
+        beats=making.beats,
         prompt=making.prompt,
         seed=making.seed,
         settings=settings,

@@ -44,6 +44,7 @@ def made_clip(num_frames: int = 24, prompt: str = "a bar, <b> & ü") -> Clip:
         fps=24,
         keyframes=None,
         motion=None,
+        beats=None,
         packaged_localizer=False,
         bundle=BundleRecord("made", "random", 64 * "a", (), {"unet.onnx": 16 * "b"}),
         engine=EngineRecord("onnxruntime", "fp32", {"onnxruntime": "1.30"}, {"generator": 2}),
