@@ -51,7 +51,7 @@ def move_events(
     window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop)) ** 2  # two add up to 1
     parts = window * samples[sources % len(samples)]  # (windows, 2 hop)
     moved = parts[1:, :hop] + parts[:-1, hop:]
-    return moved.reshape(-1)[: len(samples)].astype(np.float32)
+    return np.asarray(moved.reshape(-1)[: len(samples)], np.float32)
 
 
 def source_times(
