@@ -25,7 +25,7 @@ ENGINES = ("onnxruntime", "openvino")
 QUALITIES = ("exact", "balanced", "fast")
 NAMES = ("ball", "drum")
 SUFFIXES = (".mp4", ".webm", ".webp")
-SCALES = (1, 2, 3)
+ENLARGED = ((1, "lanczos"), (2, "lanczos"), (2, "nearest"))
 
 pytestmark = pytest.mark.slow
 
@@ -54,9 +54,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str, str
                 inputs = EXAMPLES / f"{name}.png", EXAMPLES / f"{name}.wav"
                 few = Settings(quality=quality, steps=2)  # type: ignore[arg-type]
                 clip = pipeline(*inputs, prompt=name, seed=seed, settings=few)
-                for suffix, scale in product(SUFFIXES, SCALES):
-                    path = folder / f"{engine}-{name}-{quality}-{scale}{suffix}"
-                    clip.save(path, scale=scale)
+                for suffix, (scale, how) in product(SUFFIXES, ENLARGED):
+                    path = folder / f"{engine}-{name}-{quality}-{scale}-{how}{suffix}"
+                    clip.save(path, scale=scale, enlargement=how)  # type: ignore[arg-type]
                     files.append((path, engine, name))
     return files
 

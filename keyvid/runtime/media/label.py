@@ -32,7 +32,7 @@ from keyvid.runtime.media.encoder import encode, written_rate
 from keyvid.runtime.media.packets import PICTURES, SOUNDS, packet_digests
 from keyvid.runtime.media.sound import Sound
 
-_MORE_PACKETS = 4  # of sound, for the codecs' lead and what ends them
+_MORE_PACKETS = 8  # of sound, for the codecs' lead and what ends them
 _NO_DIGEST = 64 * "0"
 
 
