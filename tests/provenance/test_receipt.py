@@ -43,7 +43,15 @@ def test_settings_may_be_numbers_of_numpy() -> None:
     assert read_receipt(write_receipt(seeded, WRITING)).making.seed == 3
 
 
-NEEDED = ("reading", "bundle", "engine", "pictures", "keyframes", "sounds")  # of a certain form
+NEEDED = (
+    "reading",
+    "bundle",
+    "engine",
+    "pictures",
+    "keyframes",
+    "sounds",
+    "beats",
+)  # of a certain form
 
 
 @pytest.mark.parametrize("name", json.loads(write_receipt(making(), WRITING)).keys() - {"seal"})
