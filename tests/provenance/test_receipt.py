@@ -99,6 +99,9 @@ def test_one_of_a_later_keyvid() -> None:
         later = write_receipt(making(), WRITING)
     with pytest.raises(ReceiptError, match="receipt 2 is not of this keyvid"):
         read_receipt(later)
+    odd = write_receipt(replace(making(), num_frames="many"), WRITING)  # type: ignore[arg-type]
+    with pytest.raises(ReceiptError, match="is not of this keyvid's form"):
+        read_receipt(odd)
 
 
 @pytest.mark.parametrize(
