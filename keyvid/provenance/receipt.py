@@ -189,6 +189,7 @@ def read_receipt(text: str) -> Receipt:
     Raises:
         ReceiptError: it cannot be read.
     """
+    broken: tuple[str, ...] = (_SEAL,)
     try:
         content = json.loads(text)
         seal = content.pop(_SEAL)
@@ -204,7 +205,8 @@ def read_receipt(text: str) -> Receipt:
     except ReceiptError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ReceiptError("the receipt was changed, and cannot be read") from error
+        reason = "was changed, and cannot be read" if broken else "is not of this keyvid's form"
+        raise ReceiptError(f"the receipt {reason}") from error
     return Receipt(making, writing, broken)
 
 

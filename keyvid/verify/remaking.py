@@ -15,6 +15,7 @@ from keyvid.errors import BundleError, SettingsError
 from keyvid.provenance.digests import digest_of
 from keyvid.provenance.receipt import Making, Receipt, read_receipt
 from keyvid.runtime.clip import Clip
+from keyvid.runtime.diffusion.keyframes import parse_keyframes
 from keyvid.runtime.making import describe_bundle, told_motion
 from keyvid.runtime.motion import FIRST
 from keyvid.runtime.networks.stages import Progress
@@ -72,7 +73,10 @@ def prepare_again(
         motion = told_motion(making)
     except ValueError as error:
         raise SettingsError(f"the receipt cannot be made again: {error}") from error
-    keyframes = None if making.keyframes is None else np.array(making.keyframes, np.int64)
+    size, keyframes = pipeline.bundle.dimensions, None
+    if making.keyframes is not None:
+        told = ",".join(map(str, making.keyframes))
+        keyframes = parse_keyframes(told, size.frames, size.keyframes)
     return replace(
         prepared,
         motion=motion,

@@ -43,7 +43,15 @@ def test_settings_may_be_numbers_of_numpy() -> None:
     assert read_receipt(write_receipt(seeded, WRITING)).making.seed == 3
 
 
-NEEDED = ("reading", "bundle", "engine", "pictures", "keyframes", "sounds")  # of a certain form
+NEEDED = (
+    "reading",
+    "bundle",
+    "engine",
+    "pictures",
+    "keyframes",
+    "sounds",
+    "beats",
+)  # of a certain form
 
 
 @pytest.mark.parametrize("name", json.loads(write_receipt(making(), WRITING)).keys() - {"seal"})
@@ -91,6 +99,9 @@ def test_one_of_a_later_keyvid() -> None:
         later = write_receipt(making(), WRITING)
     with pytest.raises(ReceiptError, match="receipt 2 is not of this keyvid"):
         read_receipt(later)
+    odd = write_receipt(replace(making(), num_frames="many"), WRITING)  # type: ignore[arg-type]
+    with pytest.raises(ReceiptError, match="is not of this keyvid's form"):
+        read_receipt(odd)
 
 
 @pytest.mark.parametrize(

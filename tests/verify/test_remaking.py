@@ -148,7 +148,13 @@ def test_a_resumed_clip_has_the_same_receipt(folder: Path, tmp_path: Path) -> No
 def test_hostile_receipts_are_refused_in_a_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for values in ({"motion": "AAAA"}, {"num_frames": 10**9}, {"prompt": "\ud800"}):
+    for values in (
+        {"motion": "AAAA"},
+        {"num_frames": 10**9},
+        {"prompt": "\ud800"},
+        {"keyframes": (5, 999)},
+        {"beats": (1e99,)},
+    ):
         forge(folder / "a.mp4", folder / "c.mp4", **values)
         options = ["--image", str(INPUTS.image), "--audio", str(INPUTS.audio)]
         assert main([str(folder / "c.mp4"), *options]) == 2
