@@ -128,13 +128,16 @@ async def order_a_clip(
         webhook = texts.pop("webhook", "").strip()
         values = parse_fields(texts)
         parts = {"image": image.file, "audio": audio.file}
-        job = await take_and_submit(workshop, client, parts, values, idempotency_key, webhook)
+        job = await take_and_submit(
+            request, workshop, client, parts, values, idempotency_key, webhook
+        )
     answer = describe(job, workshop, root)
     response.headers["Location"] = answer.links.self
     return answer
 
 
 async def take_and_submit(
+    request: Request,
     workshop: Workshop,
     client: str,
     files: Mapping[str, IO[bytes]],
@@ -164,7 +167,8 @@ async def take_and_submit(
         if await to_thread.run_sync(workshop.was_there, job_id):
             raise HTTPException(410, f"Idempotency-Key {key}: its clip is deleted; take a new key")
     image, audio = files.values()
-    order = await workshop.take(image, audio, values)
+    async with workshop.turns.turn(client, request.is_disconnected):
+        order = await workshop.take(image, audio, values)
     return await to_thread.run_sync(workshop.submit, order, client, digest, job_id, webhook)
 
 

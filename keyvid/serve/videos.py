@@ -126,7 +126,7 @@ async def create_a_video(
     webhook = str(values.pop("webhook", ""))
     fields = parse_fields(_in_our_words(values, workshop))
     parts = {name: files[name] for name in ("input_reference", "audio_reference")}
-    job = await take_and_submit(workshop, client, parts, fields, idempotency_key, webhook)
+    job = await take_and_submit(request, workshop, client, parts, fields, idempotency_key, webhook)
     return _answer(job, workshop, response)
 
 

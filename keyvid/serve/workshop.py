@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import IO, Any, Protocol
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import KeyvidError
@@ -27,6 +27,7 @@ from keyvid.serve.metrics import Metrics
 from keyvid.serve.order import Order, take_order
 from keyvid.serve.scheduling import Line, Pace, Refusal, Rules, work_of
 from keyvid.serve.store import Row, Store, StoreError
+from keyvid.serve.turns import Turns
 from keyvid.serve.webhook import check_url
 
 Clock = Callable[[], float]
@@ -106,7 +107,7 @@ class Workshop:
         self._changed = Event()
         self._is_over = Event()
         self._thread = Thread(target=self._watch, name="workshop", daemon=True)
-        self._decoding = CapacityLimiter(1)
+        self.turns = Turns()
         self._allow_private_webhooks = allow_private_webhooks
         self._secret = b""
         metrics.watch("keyvid_queue_length", "Clips that wait", lambda: len(self._line.waiting))
@@ -165,9 +166,9 @@ class Workshop:
         return bool(self._line.running)
 
     async def take(self, image: IO[bytes], audio: IO[bytes], values: Mapping[str, Any]) -> Order:
-        """`take_order` in a thread, one at a time: pictures may be large when they are decoded."""
+        """`take_order` in a thread; to be called in one of `turns`."""
         take = partial(take_order, self.bundle, self.limits, image, audio, values)
-        return await to_thread.run_sync(take, limiter=self._decoding)
+        return await to_thread.run_sync(take)
 
     def check_open(self, client: str) -> None:
         """Refuse orders that could not be taken now.

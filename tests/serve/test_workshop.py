@@ -1,6 +1,5 @@
 """The line of jobs by a clock that the test sets."""
 
-import asyncio
 import errno
 import json
 import time
@@ -16,7 +15,6 @@ import pytest
 
 from keyvid.errors import EngineError, SettingsError
 from keyvid.runtime.clip import Clip
-from keyvid.serve import workshop as workshop_module
 from keyvid.serve.job import Job
 from keyvid.serve.job_folder import JobFolder
 from keyvid.serve.limits import Limits
@@ -269,28 +267,6 @@ def test_a_store_that_is_gone_for_a_while(
         assert refused(workshop).reason == "store"
     assert wait_for_end(job).state == "done"
     assert workshop.is_ready
-
-
-def test_pictures_are_decoded_one_at_a_time(
-    open_workshop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_once: list[int] = []
-    most: list[int] = []
-
-    def slow(*_: object) -> str:
-        at_once.append(1)
-        most.append(len(at_once))
-        time.sleep(0.02)
-        at_once.pop()
-        return "taken"
-
-    monkeypatch.setattr(workshop_module, "take_order", slow)
-
-    async def take_three(workshop: Workshop) -> list[object]:
-        return await asyncio.gather(*(workshop.take(None, None, {}) for _ in range(3)))  # type: ignore[arg-type]
-
-    assert asyncio.run(take_three(open_workshop())) == ["taken"] * 3
-    assert most == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("passed", "is_kept"), [(59, True), (61, False)])
