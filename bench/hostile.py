@@ -1,8 +1,8 @@
 """What files that ask for much take: `python -m bench.hostile` measures the command and the server.
 
 Memory is that of all processes together, as the system counts it to each (PSS), looked at ten times
-a second. The server is measured while it also makes an innocent clip, which is compared with one
-that it makes alone, in turns.
+a second. With `--innocent` the server also makes a clip of others meanwhile, which is compared with
+one that it makes alone, in turns.
 """
 
 import subprocess
@@ -134,49 +134,56 @@ def by_server(url: str, files: dict[str, bytes]) -> Taken:
         return Taken(seconds, 0.0, answer.json()["detail"])
 
 
-def measure_server(url: str, process: int, files: dict[str, bytes]) -> tuple[Taken, float, float]:
-    """What an order takes, and an innocent clip without it and beside it."""
-    alone = innocent_seconds(url)
+def measure_server(
+    url: str, process: int, files: dict[str, bytes], innocent: bool
+) -> tuple[Taken, str]:
+    """What an order takes, and what an innocent clip takes beside it and alone."""
+    alone = innocent_seconds(url) if innocent else 0.0
     taken: list[Taken] = []
     thread = threading.Thread(target=lambda: taken.append(by_server(url, files)))
     with watched(process) as most:
         thread.start()
         time.sleep(0.1)
-        beside = innocent_seconds(url)
+        beside = innocent_seconds(url) if innocent else 0.0
         thread.join()
-    return taken[0]._replace(megabytes=most[0]), alone, beside
+    clips = f"{beside:.1f} s, {alone:.1f} s" if innocent else "not measured"
+    return taken[0]._replace(megabytes=most[0]), clips
 
 
 @click.command(context_settings=CONTEXT)
-def main() -> None:
+@click.option("--innocent", is_flag=True, help="Make clips of others meanwhile")
+def main(innocent: bool) -> None:
     """Print a table of what each file takes."""
     drum = {kind: (EXAMPLES / f"drum.{kind}").read_bytes() for kind in ("png", "wav")}
     made: list[tuple[str, dict[str, bytes]]] = [
         *((name, {"image": make(), "audio": drum["wav"]}) for name, make in PICTURES.items()),
         *((name, {"image": drum["png"], "audio": make()}) for name, make in SOUNDS.items()),
     ]
-    say("| file | size | command | memory | server | memory | innocent clip beside it, alone |")
+    say(
+        "| file | size | command | memory | server | memory | others' clip beside it, alone | said |"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running(folder / "log", folder / "temporary", *_OPTIONS) as server:
-            innocent_seconds(server.url)
+            if innocent:
+                innocent_seconds(server.url)
             for title, files in made:
-                say(_row(folder, server, title, files))
+                say(_row(folder, server, title, files, innocent))
 
 
 _OPTIONS = ("--max-pixels", "100000000")
 
 
-def _row(folder: Path, server: Any, title: str, files: dict[str, bytes]) -> str:
+def _row(folder: Path, server: Any, title: str, files: dict[str, bytes], innocent: bool) -> str:
     for kind, content in files.items():
         (folder / kind).write_bytes(content)
     command = by_command(folder / "image", folder / "audio")
-    ordered, alone, beside = measure_server(server.url, server.process.pid, files)
+    ordered, clips = measure_server(server.url, server.process.pid, files, innocent)
     size = max(len(content) for content in files.values()) / 1e6
     return (
         f"| {title} | {size:.2f} MB | {command.seconds:.1f} s | {command.megabytes:.0f} MB | "
-        f"{ordered.seconds:.1f} s | {ordered.megabytes:.0f} MB | {beside:.1f} s, {alone:.1f} s | "
-        f"{ordered.said}"
+        f"{ordered.seconds:.1f} s | {ordered.megabytes:.0f} MB | {clips} | "
+        f"{ordered.said} |"
     )
 
 
