@@ -67,10 +67,12 @@ def test_orders_of_who_hangs_up_are_not_decoded(
 ) -> None:
     app = make()
     taken: list[float] = []
+    may_end = threading.Event()
 
     async def take(*_: Any) -> None:
         taken.append(time.monotonic())
-        await asyncio.sleep(1.0)
+        while not may_end.is_set():
+            await asyncio.sleep(0.01)
         raise SettingsError("enough")
 
     monkeypatch.setattr(app.state.workshop, "take", take)
@@ -80,7 +82,9 @@ def test_orders_of_who_hangs_up_are_not_decoded(
         while not taken:
             time.sleep(0.01)
         with suppress(httpx2.TimeoutException):
-            httpx2.post(f"{url}/clips", **order(), timeout=0.3)
+            httpx2.post(f"{url}/clips", **order(), timeout=0.5)
+        time.sleep(0.5)  # until the server has heard of it
+        may_end.set()
         first.join()
         assert httpx2.post(f"{url}/clips", **order()).json() == {"detail": "enough"}
     assert len(taken) == 2
