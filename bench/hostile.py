@@ -69,8 +69,10 @@ def watched(process_id: int) -> Iterator[list[float]]:
     is_over = threading.Event()
 
     def look() -> None:
-        while not is_over.wait(0.1):
+        has_ended = False
+        while not has_ended:
             most[0] = max(most[0], _memory(process_id))
+            has_ended = is_over.wait(0.1)
 
     thread = threading.Thread(target=look)
     thread.start()
