@@ -11,7 +11,7 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
   <rdf:Description rdf:about=""
     xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
     xmlns:xmp="http://ns.adobe.com/xap/1.0/"
-    xmlns:keyvid="https://keyvid.org/ns/1.0/">
+    xmlns:keyvid="urn:keyvid:1.0/">
    <Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
    <xmp:CreatorTool>keyvid</xmp:CreatorTool>{receipt}
   </rdf:Description>
