@@ -67,7 +67,10 @@ def forge(source: Path, target: Path, **values: Any) -> None:
     _, length = json.JSONDecoder().raw_decode(content[at : at + 99_999].decode("latin-1"))
     receipt = read_receipt(content[at : at + length].decode())
     text = write_receipt(replace(receipt.making, **values), receipt.writing)
-    target.write_bytes(content[:at] + text.encode().ljust(length) + content[at + length :])
+    after = content[at + length :]
+    room = length + len(after) - len(after.lstrip(b" "))
+    assert len(text) <= room, "else all that follows would move"
+    target.write_bytes(content[:at] + text.encode().ljust(room) + content[at + room :])
 
 
 def test_another_seed_in_a_receipt_that_is_sealed_again(folder: Path) -> None:
