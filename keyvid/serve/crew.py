@@ -14,7 +14,7 @@ from keyvid.engines.processor import num_cores
 from keyvid.errors import SettingsError
 from keyvid.serve.job_folder import JobFolder, JobProgress
 from keyvid.serve.scheduling import Patience
-from keyvid.serve.worker import DRAIN, WORKERS, Status, Work, read_status
+from keyvid.serve.work import DRAIN, WORKERS, Status, Work, read_status
 
 COMMAND = (sys.executable, "-m", "keyvid.serve.worker")
 _LOOK_SECONDS = 0.25
