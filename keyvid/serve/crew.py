@@ -71,8 +71,8 @@ class Crew:
 
     @property
     def is_ready(self) -> bool:
-        """Whether one of them is there, or about to be again."""
-        return any(member.is_there for member in self._members)
+        """Whether one of them is there, or about to be again; those elsewhere are not asked."""
+        return not self._members or any(member.is_there for member in self._members)
 
     @property
     def statuses(self) -> list[Status]:

@@ -427,10 +427,9 @@ class Workshop:
             return
         elif row.state == "running":
             if self._watch_of_workers.is_gone(row.executor, self.clock()):
-                log.warning(
-                    "job %s: its worker %s is gone; another one is to go on", job.id, row.executor
-                )
-                self._store.requeue(job.id)
+                log.warning("job %s: %s is gone, another worker goes on", job.id, row.executor)
+                with suppress(StoreError):  # then at the next look
+                    self._store.requeue(job.id)
             job.progress = job.folder.progress
             if job.state == "queued":
                 self._line.begin(job.id)
