@@ -14,7 +14,7 @@ from keyvid.engines.processor import num_cores
 from keyvid.errors import SettingsError
 from keyvid.serve.job_folder import JobFolder, JobProgress
 from keyvid.serve.scheduling import Patience
-from keyvid.serve.worker import DRAIN, WORKERS, Status, Work, read_status
+from keyvid.serve.work import DRAIN, WORKERS, Status, Work, read_status
 
 COMMAND = (sys.executable, "-m", "keyvid.serve.worker")
 _LOOK_SECONDS = 0.25
@@ -71,8 +71,8 @@ class Crew:
 
     @property
     def is_ready(self) -> bool:
-        """Whether one of them is there, or about to be again."""
-        return any(member.is_there for member in self._members)
+        """Whether one of them is there, or about to be again; those elsewhere are not asked."""
+        return not self._members or any(member.is_there for member in self._members)
 
     @property
     def statuses(self) -> list[Status]:

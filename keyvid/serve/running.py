@@ -29,7 +29,7 @@ from keyvid.serve.scheduling import Patience
 from keyvid.serve.store import Store
 from keyvid.serve.tokens import Tokens
 from keyvid.serve.webhook import read_secret
-from keyvid.serve.worker import Work
+from keyvid.serve.work import Work
 from keyvid.serve.workplace import workplace
 from keyvid.serve.workshop import Workshop
 

@@ -5,13 +5,12 @@ when that is closed: so none outlives its server, however that ends.
 """
 
 import base64
-import json
 import logging
 import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -25,73 +24,11 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid.serve import logbook
 from keyvid.serve.dispatch import Teller, dispatching
 from keyvid.serve.maker import Maker
+from keyvid.serve.work import DRAIN, WORKERS, Status, Work
 
-DRAIN = b"drain\n"
-WORKERS = "workers"  # the folder beside that of the jobs
-BEAT_SECONDS = 2.0  # after which a worker says again that it is there
+_BEAT_SECONDS = 2.0  # after which a worker says again that it is there
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker is to do.
-
-    Attributes:
-        name: by which it is known in the store; one process at a time has it.
-        run: of the server, see `keyvid.serve.job_folder.Attempt`.
-        store: its address.
-        data: the folder with those of the jobs and of the workers.
-        webhook_secret: the key that webhooks are signed with, in base64.
-        threads, max_memory: as of `Pipeline.load`.
-        job_seconds: that the making of a clip may take.
-        grace_seconds: that the clip in the making has when the worker is to end.
-    """
-
-    name: str
-    run: str
-    store: str
-    data: str
-    bundle: str
-    engine: str
-    threads: int | None
-    max_memory: int | None
-    job_seconds: float
-    grace_seconds: float
-    webhook_secret: str
-    allow_private_webhooks: bool
-    is_verbose: bool
-    log_format: logbook.LogFormat
-
-    def to_line(self) -> bytes:
-        """As the worker reads it."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a worker says of itself, in a file.
-
-    Attributes:
-        engine: its name, "" while it starts.
-        error: why it cannot work.
-        job: that it is making.
-        beats: grows while it lives.
-    """
-
-    pid: int = 0
-    engine: str = ""
-    error: str = ""
-    job: str | None = None
-    beats: int = 0
-
-
-def read_status(data: Path, name: str) -> Status:
-    """What the worker of that name has said last."""
-    with suppress(OSError, msgspec.DecodeError):
-        content = (data / WORKERS / f"{name}.json").read_bytes()
-        return msgspec.json.decode(content, type=Status)
-    return Status()
 
 
 class _Sign:
@@ -147,7 +84,7 @@ def _work(work: Work, sign: _Sign, is_to_end: Event) -> None:
         teller = Teller(base64.b64decode(work.webhook_secret), work.allow_private_webhooks)
         with dispatching(work.store, work.name, maker.make, teller, work.grace_seconds):
             sign.show(engine=pipeline.engine.name)
-            while not is_to_end.wait(BEAT_SECONDS):
+            while not is_to_end.wait(_BEAT_SECONDS):
                 sign.show()
         # What is still in the making goes on when the next worker of this name starts.
         os._exit(0)

@@ -29,6 +29,7 @@ from keyvid.serve.scheduling import Line, Pace, Refusal, Rules, work_of
 from keyvid.serve.store import Row, Store, StoreError
 from keyvid.serve.turns import Turns
 from keyvid.serve.webhook import check_url
+from keyvid.serve.work import Watch
 
 Clock = Callable[[], float]
 
@@ -101,6 +102,7 @@ class Workshop:
         self._jobs: dict[str, Job] = {}
         self._line = Line(Rules(limits.queue, limits.queue_of_one))
         self._pace = Pace()
+        self._watch_of_workers = Watch(jobs.parent)
         self._discarded: dict[str, float] = {}  # that a worker may still be at, and since when
         self._fault = ""  # of the store
         self._is_stopping = False
@@ -424,6 +426,10 @@ class Workshop:
             job.state = "queued"
             return
         elif row.state == "running":
+            if self._watch_of_workers.is_gone(row.executor, self.clock()):
+                log.warning("job %s: %s is gone, another worker goes on", job.id, row.executor)
+                with suppress(StoreError):  # then at the next look
+                    self._store.requeue(job.id)
             job.progress = job.folder.progress
             if job.state == "queued":
                 self._line.begin(job.id)

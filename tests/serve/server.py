@@ -28,7 +28,13 @@ class Server:
     """
 
     def __init__(
-        self, log: Path, temporary: Path, data: Path, *options: str, main: str = MAIN
+        self,
+        log: Path,
+        temporary: Path,
+        data: Path,
+        *options: str,
+        main: str = MAIN,
+        listens: bool = True,
     ) -> None:
         self._log = log
         self._file = log.open("wb")
@@ -38,7 +44,7 @@ class Server:
             cwd=ROOT,
             env={"TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         )
-        self.url = self._wait_for_url()
+        self.url = self._wait_for_url() if listens else ""
 
     @property
     def log(self) -> str:

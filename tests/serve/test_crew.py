@@ -112,6 +112,27 @@ def test_a_folder_that_another_server_has(
     assert "another server keeps its jobs here; choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.long
+def test_workers_elsewhere_make_what_is_ordered_here(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/shared.sqlite"
+    here = (*OPTIONS, "--workers", "0", "--store", store)
+    there = (*OPTIONS, "--worker", "--workers", "2", "--store", store)
+    data = tmp_path / "data"
+    with running(tmp_path / "log", tmp_path / "temporary", *here, data=data, main=DRAWN) as front:
+        assert " on other machines" in front.log
+        assert httpx2.get(f"{front.url}/readyz").status_code == 200
+        jobs = [order(front, seed=str(seed)) for seed in range(3)]
+        elsewhere = Server(tmp_path / "log2", tmp_path, data, *there, main=DRAWN, listens=False)
+        try:
+            for job in jobs:
+                wait_for(job, "done")
+            elsewhere.process.send_signal(signal.SIGTERM)
+            assert elsewhere.process.wait(60) == 0
+        finally:
+            elsewhere.close()
+        assert elsewhere.log.rstrip().endswith("stopped")
+
+
 def test_workers_elsewhere_need_to_know_for_whom(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--worker"]) == 2
     assert "--worker needs the --data and the --store" in capsys.readouterr().err

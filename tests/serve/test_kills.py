@@ -122,7 +122,9 @@ def disturb(
             house.kill_server()
             killed[what] += 1
         else:
-            killed[what] += house.kill_worker(rng)
+            while not house.kill_worker(rng):  # they are about to start again
+                time.sleep(POLL_SECONDS)
+            killed[what] += 1
     return killed
 
 

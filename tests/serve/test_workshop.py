@@ -329,3 +329,22 @@ def test_a_webhook_tells_of_the_end(
 def test_webhooks_lead_into_no_private_network(open_workshop: Any) -> None:
     with pytest.raises(SettingsError, match="leads to no address of the public internet"):
         open_workshop().check_webhook("http://127.0.0.1/done")
+
+
+def test_an_order_whose_worker_is_gone_with_its_machine(
+    open_workshop: Any, order: Any, pipeline: Silent, clock: Clock
+) -> None:
+    """It has said nothing for two minutes; should it come back, what it has made is kept."""
+    workshop = open_workshop()
+    pipeline.may_go_on.clear()
+    job = wait_until(workshop.submit(order(), "me"), "running")
+    time.sleep(0.5)  # it is heard of once
+    clock.now += 119
+    time.sleep(0.5)
+    assert job.state == "running"
+    clock.now += 2
+    wait_until(job, "queued")
+    assert workshop.place(job) == 0
+    pipeline.may_go_on.set()
+    assert wait_for_end(job).state == "done"
+    assert len(pipeline.made) == 1
