@@ -54,7 +54,9 @@ NEEDED = (
 )  # of a certain form
 
 
-@pytest.mark.parametrize("name", json.loads(write_receipt(making(), WRITING)).keys() - {"seal"})
+@pytest.mark.parametrize(
+    "name", sorted(json.loads(write_receipt(making(), WRITING)).keys() - {"seal"})
+)
 def test_each_field_that_was_changed_is_named(name: str) -> None:
     content = json.loads(write_receipt(making(), WRITING))
     old = content[name]
