@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -194,6 +194,8 @@ class Store:
         function: Callable[..., Any] = getattr(self._client, call)
         try:
             return self._threads.submit(partial(function, *args, **options)).result(_SECONDS)
+        except CancelledError:
+            raise StoreError("the store is closed") from None
         except TimeoutError:
             raise StoreError(f"the store has not answered for {_SECONDS:g} s") from None
         except (SQLAlchemyError, OSError, RuntimeError) as error:

@@ -407,7 +407,7 @@ class Workshop:
             gone = [job.id for job in jobs if job.id not in rows]
             ended = {row.id: row for row in self._store.find(gone)}
         except StoreError as error:
-            if not self._fault:
+            if not self._fault and not self._is_over.is_set():
                 log.error("%s", error)
             self._fault = str(error)
             return
