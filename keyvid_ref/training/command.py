@@ -74,7 +74,7 @@ from keyvid_ref.training.run import Run
 @click.option(
     "--recordings",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of recorded sounds to train the audio networks on as well.",
+    help="Folder of recorded sounds to train on as well.",
 )
 def main(
     folder: Path,

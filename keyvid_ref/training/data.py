@@ -20,6 +20,7 @@ from keyvid_ref.mel import log_mel
 from keyvid_ref.presets import Preset
 from keyvid_ref.training.loop import mixed_precision
 from keyvid_ref.world import world
+from keyvid_ref.world.recordings import load_recordings
 
 _log = logging.getLogger(__name__)
 CHUNK = 20  # clips drawn or encoded at a time
@@ -45,7 +46,7 @@ class Clips:
         folder: Path,
         names: tuple[str, ...],
         device: torch.device,
-        at_least: int = 500,
+        at_least: int = 100,
         at_most: int | None = None,
     ) -> None:
         """Wait until `at_least` clips, or all that there will be, are in `folder`."""
@@ -114,22 +115,36 @@ def wait_for(ready: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-def draw_clips(folder: Path, split: str, num_clips: int, preset: Preset, workers: int) -> None:
-    """Draw the first clips of a split into `folder`, or those that are still missing."""
+def draw_clips(
+    folder: Path,
+    split: str,
+    num_clips: int,
+    preset: Preset,
+    workers: int,
+    recordings: Path | None = None,
+) -> None:
+    """Draw the first clips of a split into `folder`, or those that are still missing.
+
+    With a folder of recordings every second clip (odd seeds) is heard with recorded sounds.
+    """
     seeds = SPLITS[split][:num_clips][num_finished(folder, DRAWN) :]
     parts = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     pool = ProcessPoolExecutor(workers)
     try:
-        drawn = pool.map(_draw_chunk, parts, repeat((preset.height, preset.width)))
+        size = (preset.height, preset.width)
+        drawn = pool.map(_draw_chunk, parts, repeat(size), repeat(recordings))
         write_chunks(folder, DRAWN, num_clips, drawn)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _draw_chunk(seeds: range, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _draw_chunk(
+    seeds: range, size: tuple[int, int], recordings: Path | None
+) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     kinds = list(world.KINDS)
-    clips = [world.make_clip(seed, *size) for seed in seeds]
+    recorded = load_recordings(recordings) if recordings else None
+    clips = [world.make_clip(s, *size, recordings=recorded if s % 2 else None) for s in seeds]
     waveforms = torch.from_numpy(np.stack([clip.waveform for clip in clips]))
     return {
         "frames": np.stack([clip.frames for clip in clips]),

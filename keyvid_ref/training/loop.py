@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 20.0
+_WARMUP_SHARE = 0.05  # of the training, at most
 _VALIDATION_SHARE = 0.05  # of the time, at most
 
 
@@ -38,7 +39,7 @@ class Recipe:
 
     def rate(self, num_steps: int, share: float) -> float:
         """Learning rate after `num_steps` and a `share` of the training."""
-        warmup = min(1.0, (num_steps + 1) / self.warmup_steps)
+        warmup = min(1.0, max((num_steps + 1) / self.warmup_steps, share / _WARMUP_SHARE))
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
         return self.learning_rate * warmup * decay
 

@@ -25,7 +25,8 @@ def draw(run: Run) -> None:
     run.save_tokenizer()
     for split, seeds in SPLITS.items():
         num_clips = min(run.num_clips, len(seeds))
-        draw_clips(run.folder / "clips" / split, split, num_clips, run.preset, run.workers)
+        folder = run.folder / "clips" / split
+        draw_clips(folder, split, num_clips, run.preset, run.workers, run.recordings)
 
 
 def draw_sounds(run: Run) -> None:
@@ -176,7 +177,8 @@ def train_interpolator(run: Run) -> None:
     It begins as the generator, which knows the scenes and what moves them.
     """
     generator = run.folder / "generator.safetensors"
-    wait_for(generator.exists, str(generator))
+    if not run.start_file("interpolator"):
+        wait_for(generator.exists, str(generator))
     unet = run.begin("interpolator", otherwise=generator)
     whole = partial(losses.interpolator_loss, num_frames=run.preset.frames)
     crop = _CROP if run.crops else None

@@ -38,7 +38,7 @@ class Run:
     scale: of the recipes' seconds; seconds: of each part, instead; batch_scale: of the batches;
     steps: most steps of a phase; threads: 0 for torch's own choice.
     rate_scale: of the learning rates. start: folder of weights to begin from, where it has them.
-    recordings: folder of recorded sounds for the ears.
+    recordings: folder of recorded sounds, for the ears and every second clip.
     """
 
     folder: Path
@@ -97,12 +97,15 @@ class Run:
         network: Any = build_network(self.preset, name)
         if name == "generator":
             network.zero_residual_branches()
-        path = self.start / f"{name}.safetensors" if self.start else None
-        if path is None or not path.exists():
-            path = otherwise
+        path = self.start_file(name) or otherwise
         if path:
             network.load_state_dict(load_file(path), strict=path != otherwise)
         return network.to(self.device)
+
+    def start_file(self, name: str) -> Path | None:
+        """The weights of a network that the run was given to begin from, if it was."""
+        path = self.start / f"{name}.safetensors" if self.start else None
+        return path if path and path.exists() else None
 
     def finished(self, name: str) -> Any:
         """The network that another part has trained."""

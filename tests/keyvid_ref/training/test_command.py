@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 from keyvid_ref.presets import PRESETS
 from keyvid_ref.training import command
-from keyvid_ref.training.data import Clips, to_pixels
+from keyvid_ref.training.data import Clips, draw_clips, to_pixels
 from keyvid_ref.training.parts import PARTS
 from keyvid_ref.training.run import RECIPES, Run
 from keyvid_ref.weights import load_networks
 from keyvid_ref.world import world
+from tests.keyvid_ref.world.recordings_folder import write_recordings
 
 CPU = torch.device("cpu")
 TINY = PRESETS["tiny"]
@@ -115,6 +116,27 @@ def test_training_begins_from_given_weights(trained: Path, tmp_path: Path) -> No
     given = load_file(trained / "audio_encoder.safetensors")
     for name, value in run.begin("audio_encoder").state_dict().items():
         torch.testing.assert_close(value, given[name].float(), rtol=0, atol=0)
+
+
+def test_an_interpolator_with_weights_to_begin_from_waits_for_no_generator(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").symlink_to(trained / "clips")
+    command.train(_run(tmp_path, start=trained, steps=1), ["interpolator"], jobs=1)
+    assert not (tmp_path / "generator.safetensors").exists()
+    assert PARTS["interpolator"].is_finished(_run(tmp_path))
+
+
+def test_every_second_clip_is_heard_with_recordings(trained: Path, tmp_path: Path) -> None:
+    recordings = write_recordings(tmp_path / "recordings")
+    draw_clips(tmp_path / "clips", "train", 2, SMALL, 1, recordings)
+    clips, drawn = (
+        Clips(folder, ("frames", "mel"), CPU)
+        for folder in (tmp_path / "clips", trained / "clips" / "train")
+    )
+    np.testing.assert_array_equal(clips["frames"][:2], drawn["frames"][:2])
+    np.testing.assert_array_equal(clips["mel"][0], drawn["mel"][0])
+    assert (clips["mel"][1] - drawn["mel"][1]).abs().max() > 0.1
 
 
 def test_a_folder_of_other_clips_is_refused(trained: Path) -> None:

@@ -76,6 +76,9 @@ def test_rate_rises_and_falls() -> None:
     assert recipe.rate(50, 0.0) == pytest.approx(2.0)
     assert recipe.rate(50, 0.5) == pytest.approx(2.0 * (0.02 + 0.98 / 2))
     assert recipe.rate(50, 1.0) == pytest.approx(0.04)
+    few = Recipe(learning_rate=2.0, warmup_steps=1000)
+    assert few.rate(0, 0.025) == pytest.approx(1.0, rel=0.01)  # of few steps, 5 % at most
+    assert few.rate(4, 0.5) == pytest.approx(2.0 * (0.02 + 0.98 / 2))
 
 
 def test_what_is_frozen_stays_and_the_average_is_kept(tmp_path: Path) -> None:
