@@ -307,7 +307,7 @@ def test_ablations_keep_from_the_networks_what_they_say(monkeypatch: pytest.Monk
         rng = np.random.default_rng(0)
         latents = np.ones((1, 2, 1, 3, 3), np.float32)
         diffusion = ABLATIONS[name](stages, sampling, latents[:, :, 0], 0, rng)
-        segment = Segment(0, 0, 0, 48, keyframes)
+        segment = Segment(0, 0, 0, 48, keyframes, 44)
         diffusion.generate_keyframes(segment, None)
         diffusion.interpolate(segment, None, latents.repeat(4, axis=2))
     (index_told, all_shown, index_true, rest_shown) = seen
