@@ -22,6 +22,7 @@ from keyvid.provenance.mark import MADE_BY_A_MODEL
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".webp": "image/webp", ".gif": "image/gif"}  # by suffix
 
+_LABEL = b"c2pa"
 _RECEIPT = "org.keyvid.receipt"
 _UNTRUSTED = "signingCredential.untrusted"  # a certificate that is in no list of trust
 _ALGORITHMS = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
@@ -187,7 +188,12 @@ def read_credentials(file: IO[bytes], media_type: str) -> Credentials | None:
     Raises:
         ProvenanceError: they cannot be read; or c2pa-python is missing.
     """
-    c2pa = _library()
+    try:
+        c2pa = _library()
+    except ProvenanceError:
+        if _mentions_some(file):
+            raise
+        return None
     file.seek(0)
     try:
         with _context(c2pa) as context:
@@ -198,6 +204,17 @@ def read_credentials(file: IO[bytes], media_type: str) -> Credentials | None:
                 return _credentials(json.loads(reader.json()))
     except c2pa.C2paError as error:
         raise ProvenanceError(f"content credentials cannot be read: {_line(error)}") from error
+
+
+def _mentions_some(file: IO[bytes]) -> bool:
+    """Whether a file holds the word that each manifest does, for where the library is missing."""
+    file.seek(0)
+    last = b""
+    while piece := file.read(1 << 20):
+        if _LABEL in last + piece:
+            return True
+        last = piece[-len(_LABEL) :]
+    return False
 
 
 def _credentials(store: dict[str, Any]) -> Credentials:
@@ -233,7 +250,8 @@ def _check_leaf(path: Path, leaf: Any) -> None:
     basic = extensions.get(x509.BasicConstraints.oid)
     if basic is not None and basic.ca:
         raise ProvenanceError(
-            f"{path}: the first certificate is an authority's; put the signer's first"
+            f"{path}: the first certificate is an authority's, as a self-signed one is, too; put "
+            "the signer's first, see docs/provenance.md"
         )
     usage = extensions.get(x509.KeyUsage.oid)
     if usage is None or not usage.digital_signature:

@@ -209,7 +209,7 @@ async def watch_a_job(job: Found, workshop: Shop, root: Root) -> AsyncIterator[S
             shown = answer
             event = answer.state if has_ended else "progress"
             yield ServerSentEvent(data=answer, event=event)
-        if has_ended:
+        if has_ended or workshop.is_over:
             return
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
 

@@ -97,7 +97,8 @@ class Job:
             row: of an order that has ended.
         """
         outcome: Mapping[str, Any] = row.outcome or {}
-        self.started = outcome.get("started", row.started)
+        starts = (self.started, outcome.get("started", row.started))  # it may have been begun twice
+        self.started = min((at for at in starts if at is not None), default=None)
         self.ended = outcome.get("ended", row.ended)
         self.remarks = tuple(outcome.get("remarks") or self.remarks)
         self.error = outcome.get("error", "" if row.state == "done" else row.state)

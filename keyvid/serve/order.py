@@ -43,7 +43,7 @@ def parse_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         option = known.get(name.replace("-", "_"))
         if option is None:
-            names = ", ".join(option.dashed for option in FIELDS)
+            names = ", ".join([*(option.dashed for option in FIELDS), "webhook"])
             raise SettingsError(f"{name!r:.40}: no such field; want one of {names}")
         if not text.strip():
             continue

@@ -37,6 +37,7 @@ _LOOK_SECONDS = 0.1  # after which the store is asked what has changed, while th
 _IDLE_LOOK_SECONDS = 5.0
 _REMEMBER_SECONDS = 7 * 86400.0  # that a job was there, after its files are deleted
 _OLD_ROWS = 100  # that are forgotten at a time
+_LEAST_AGO_SECONDS = 2.0  # SQLite tells whole seconds; what is later was begun since the last look
 _LINGER_SECONDS = 60.0  # in which a worker has noticed that its job is cancelled
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,11 @@ class Workshop:
             self._is_over.set()
             self._changed.set()
             self._thread.join()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more becomes of the jobs until the next start."""
+        return self._is_over.is_set()
 
     @property
     def is_ready(self) -> bool:
@@ -433,18 +439,25 @@ class Workshop:
             job.progress = job.folder.progress
             if job.state == "queued":
                 self._line.begin(job.id)
-                now = self.clock()
-                job.started = min(row.started or now, now)  # the store's clock may be another
+                job.started = self._start_of(row)
                 job.state = "running"
                 self.metrics.queue_seconds.observe(max(job.started - job.created, 0.0))
             return
         else:
+            job.progress = job.folder.progress
             job.end(row)
             if job.id not in self._line.running and job.state == "done":
                 self._line.begin(job.id)  # it was made between two looks
             self._count(job, row)
         self._line.leave(job.id)
         self._note_end(job)
+
+    def _start_of(self, row: Row) -> float:
+        """When a clip was begun that is found to be running."""
+        now = self.clock()
+        if row.started is None or row.started > now - _LEAST_AGO_SECONDS:
+            return now
+        return row.started
 
     def _count(self, job: Job, row: Row) -> None:
         if job.state != "done" or job.started is None or job.ended is None:

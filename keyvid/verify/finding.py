@@ -17,6 +17,7 @@ Part = Literal[
     "stages",
     "again",
 ]
+NO_RECEIPT = "there is none"
 # "good": as the receipt says; "noted": another thing, which contradicts nothing; "bad": it does.
 Verdict = Literal["good", "noted", "bad"]
 
@@ -37,6 +38,8 @@ def summary(findings: Iterable[Finding]) -> str:
         ", ".join(part for part, finding in found.items() if finding.verdict == verdict)
         for verdict in ("bad", "noted")
     )
+    if "receipt" in found and found["receipt"].text == NO_RECEIPT:
+        return "it has no receipt: nothing to compare it with"
     if bad:
         return f"not what its receipt says: {bad}"
     if "again" in found:

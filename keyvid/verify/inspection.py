@@ -22,7 +22,7 @@ from keyvid.provenance.receipt import (
 )
 from keyvid.provenance.sequence import Comparison, compare
 from keyvid.verify.clip import ClipFile
-from keyvid.verify.finding import Finding
+from keyvid.verify.finding import NO_RECEIPT, Finding
 
 # Of 255 in a cell, and decibels: what encoding anew hardly reaches, and another scene passes.
 _LIKE_PICTURE, _LIKE_SOUND_DB = 6.0, 4.0
@@ -44,7 +44,7 @@ def inspect_clip(clip: ClipFile, text: str) -> tuple[Receipt | None, list[Findin
     except ProvenanceError as error:
         findings.append(Finding("credentials", "bad", str(error)))
     if not text and not signed:
-        return None, [Finding("receipt", "bad", "there is none"), *findings]
+        return None, [Finding("receipt", "bad", NO_RECEIPT), *findings]
     try:
         receipt = read_receipt(text or signed)
     except ReceiptError as error:

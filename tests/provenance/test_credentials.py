@@ -1,6 +1,7 @@
 """Content credentials: written, read again, and refused before the work where they cannot be."""
 
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from keyvid.errors import ProvenanceError
-from keyvid.provenance.credentials import Signer
+from keyvid.provenance.credentials import Signer, read_credentials
 from keyvid.runtime.jobs.cli import main
 from keyvid.runtime.outputs import check_outputs
 from keyvid.vocabulary import Outputs
@@ -146,3 +147,18 @@ def test_what_cannot_be_signed_is_refused_before_the_work(
 def test_sign_and_key_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["a.png", "a.wav", "--sign", "a.pem"]) == 2
     assert "--sign and --key go together" in capsys.readouterr().err
+
+
+def test_without_the_library_only_a_signed_clip_asks_for_it(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_clip().save(tmp_path / "a.mp4")
+    made_clip().save(tmp_path / "b.mp4", signer=authority.signer(tmp_path))
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with (tmp_path / "a.mp4").open("rb") as file:
+        assert read_credentials(file, "video/mp4") is None
+    with (
+        (tmp_path / "b.mp4").open("rb") as file,
+        pytest.raises(ProvenanceError, match=r"need c2pa-python; pip install 'keyvid\[sign\]'"),
+    ):
+        read_credentials(file, "video/mp4")

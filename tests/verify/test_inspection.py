@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from keyvid.runtime.media.video import write_video
+from keyvid.verify.finding import summary
 from keyvid.verify.verification import AtHand
 from tests.verify.changes import CHANGES, Change, apply, found
 from tests.verify.made import made_clip
@@ -151,7 +152,9 @@ def test_no_receipt(tmp_path: Path) -> None:
     content = (tmp_path / "a.mp4").read_bytes()
     assert b"receipt" not in content
     assert b"trainedAlgorithmicMedia" in content
-    assert found(tmp_path / "a.mp4")["receipt"].text == "there is none"
+    findings = found(tmp_path / "a.mp4")
+    assert findings["receipt"].text == "there is none"
+    assert summary(findings.values()) == "it has no receipt: nothing to compare it with"
     write_video(tmp_path / "b.mp4", clip.frames, 24, clip.sound)
     assert b"trainedAlgorithmicMedia" not in (tmp_path / "b.mp4").read_bytes()
 

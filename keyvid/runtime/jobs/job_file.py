@@ -11,7 +11,7 @@ from typing import Any
 
 from keyvid.errors import KeyvidError, SettingsError
 from keyvid.options import WANTED
-from keyvid.runtime.jobs.job_table import read_rows
+from keyvid.runtime.jobs.job_table import read_rows, unknown_key
 from keyvid.runtime.media.sources import STANDARD_STREAM, shown
 from keyvid.runtime.outputs import asked_for, default_output
 from keyvid.runtime.request import Request
@@ -129,7 +129,7 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
 def _check_known(keys: Any) -> None:
     for key in keys:
         if key not in _KEYS:
-            raise ValueError(f"unknown key {key!r:.60}; valid are {', '.join(_KEYS)}")
+            raise ValueError(unknown_key(key, _KEYS))
 
 
 def _typed(key: str, value: Any) -> Any:

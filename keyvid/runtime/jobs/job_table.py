@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import difflib
 import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _csv_rows(text: str, known: Collection[str]) -> Iterator[Row]:
     _check_once([key for key in keys if key])
     unknown = [key for key in keys if key and key not in known]
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r:.60}; valid are {', '.join(known)}")
+        raise ValueError(unknown_key(unknown[0], known))
     while True:
         line = rows.line_num + 1 + skipped
         try:
@@ -114,6 +115,13 @@ def _csv_rows(text: str, known: Collection[str]) -> Iterator[Row]:
             continue
         if values:
             yield Row(line, values)
+
+
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """What to say of a key that is none of `known`."""
+    if close := difflib.get_close_matches(key, known, 1):
+        return f"unknown key {key!r:.60}; did you mean {close[0]}?"
+    return f"unknown key {key!r:.60}; valid are {', '.join(known)}"
 
 
 def _cells(keys: list[str], cells: list[str]) -> dict[str, str]:

@@ -120,7 +120,7 @@ GOOD = '{"image": "a.png", "audio": "a.wav"}\n'
         (
             GOOD + '{"image": "b.png", "audio": "b.wav", "sed": 1}',
             2,
-            "unknown key 'sed'; valid are",
+            "unknown key 'sed'; did you mean seed?",
         ),
         (GOOD + '{"image": "b.png"}', 2, "audio is missing"),
         (GOOD + '{"image": "b.png", "audio": ""}', 2, "audio is missing"),
@@ -183,7 +183,8 @@ def test_wrong_rows(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,audio,sed\na.png,a.wav,1\n", "unknown key 'sed'; valid are image, audio, "),
+        ("image,audio,sed\na.png,a.wav,1\n", "unknown key 'sed'; did you mean seed?"),
+        ("image,audio,hue\na.png,a.wav,1\n", "unknown key 'hue'; valid are image, audio, "),
         ("image,audio,image\na.png,a.wav,1\n", "key 'image' stands twice"),
         ("image,audio,Image \na.png,a.wav,1\n", "key 'image' stands twice"),
         ("a picture and a sound\n", "unknown key"),
