@@ -13,7 +13,7 @@ from keyvid.runtime.diffusion.keyframes import find_peaks
 _DISTANCE, _LEAST, _PROMINENCE = 4, 0.1, 0.15
 # Seconds around an event that keep their pace: of what announces it, and of how it rings.
 _BEFORE, _AFTER = 0.12, 0.2
-_SPARED = 0.12  # seconds before an event that is left out, where its attack may begin
+_SPARED = 0.06  # seconds before an event that is left out, where its attack may begin
 _HOP = 0.01  # seconds: half a window of what is added up
 _SCATTER = 0.03  # seconds by which windows of what is drawn out are taken from elsewhere
 
