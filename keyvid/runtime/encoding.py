@@ -10,19 +10,36 @@ from keyvid.runtime.networks.stages import StageRunner
 
 LOG_VARIANCE_RANGE = -30.0, 20.0  # the autoencoder's own clamp
 
+_LAST_SECONDS = 0.1  # of a sound, of which its fading end is made
+_FADE_SECONDS = 0.3  # in which it falls by 9 dB
+
 
 def segment_mel(stages: StageRunner, mono: np.ndarray, start: int) -> np.ndarray:
     """(bins, frames) float32 mel of the sound of a segment that begins at frame `start`.
 
     Args:
-        mono: (n,) float32 sound of the clip at the bundle's rate; silence follows it.
+        mono: (n,) float32 sound of the clip at the bundle's rate; it dies away after its end.
     """
     size = stages.bundle.dimensions
     first = round(start * size.sample_rate / size.fps)
     count = round(size.frames * size.sample_rate / size.fps)
     heard = mono[first : first + count]
-    heard = np.pad(heard, (0, count - len(heard)))
+    heard = _dying_away(heard, count, size.sample_rate)
     return log_mel(heard, size.mel_bins, size.mel_frames)
+
+
+def _dying_away(samples: np.ndarray, count: int, rate: int) -> np.ndarray:
+    """`count` samples: those given, then what sounds like their end and fades.
+
+    Where a sound breaks off, the networks hear an event.
+    """
+    missing = count - len(samples)
+    last = samples[-round(_LAST_SECONDS * rate) :]
+    if missing <= 0 or not len(last):
+        return np.pad(samples, (0, max(missing, 0)))
+    more = np.pad(last, (0, missing), mode="symmetric")[len(last) :]
+    fade = np.exp(-np.arange(missing) / (_FADE_SECONDS * rate))
+    return np.concatenate([samples, more * fade.astype(np.float32)])
 
 
 def score_motion(stages: StageRunner, mono: np.ndarray, num_frames: int) -> np.ndarray:
