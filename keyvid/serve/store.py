@@ -156,8 +156,8 @@ class Store:
     def all_since(self, ended: float) -> list[Row]:
         """Those that have not ended, and that ended after then, as they came; raises as `put`."""
         after = datetime.fromtimestamp(ended, UTC).isoformat()
-        rows = self._list(status=_LIVE, limit=_MOST_ROWS)
-        rows += self._list(completed_after=after, limit=_MOST_ROWS)
+        rows = self._list(completed_after=after, limit=_MOST_ROWS)
+        rows += self._list(status=_LIVE, limit=_MOST_ROWS)
         by_id = {row.workflow_id: row for row in rows}
         return [_row(row) for row in sorted(by_id.values(), key=lambda row: row.created_at or 0)]
 

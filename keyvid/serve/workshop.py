@@ -126,9 +126,9 @@ class Workshop:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._secret = _secret_in(self._folder.with_name("secret"))
         rows = self._store.all_since(self.clock() - self.limits.keep_seconds)
-        for row in rows:
-            if (job := self._job_of(row)) is None:
-                continue
+        jobs = [(job, row) for row in rows if (job := self._job_of(row))]
+        # SQLite tells whole seconds of when they came, we tell more.
+        for job, row in sorted(jobs, key=lambda pair: pair[0].created):
             self._jobs[job.id] = job
             if row.state in ("queued", "running"):
                 self._line.rejoin(job.id, job.client, job.work, row.stamp)

@@ -206,9 +206,13 @@ def test_what_was_there_is_there_after_a_restart(
     pipeline.failure = EngineError("generator: NaN in step 3")
     failed = wait_for_end(workshop.submit(order(), "me"))
     pipeline.failure = None
+    clock.now += 0.1
     done = wait_for_end(workshop.submit(order(prompt="drum"), "me"))
     pipeline.may_go_on.clear()
-    running, queued = (workshop.submit(order(), "me") for _ in range(2))
+    clock.now += 0.1
+    running = workshop.submit(order(), "me")
+    clock.now += 0.1
+    queued = workshop.submit(order(), "me")
     wait_until(running, "running")
     clock.now += 30
     (tmp_path / "jobs" / "left").mkdir()  # of an order that was never taken
