@@ -3,7 +3,7 @@
 Start a server that makes no clips, and give its address:
 
 \b
-keyvid-serve --workers 0 --queue 1000000 &
+keyvid-serve --workers 0 --queue 10000 &
 python -m bench.scale.rate hammer.png hammer.wav --clients 4
 """
 
