@@ -88,6 +88,22 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.replace(path)
 
 
+def replace_own(path: Path, content: bytes) -> None:
+    """As `write_whole`, of a file that this process alone writes, again and again."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or folder to the disk, so that a crash cannot leave one without the other."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """An open file in `folder` that is gone afterwards, unless it was renamed."""

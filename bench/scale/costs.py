@@ -18,7 +18,7 @@ class Costs:
         name: of the machine and the model.
         source: how the numbers came about; begins with "measured" or "computed".
         boot: from the start of a process until it opens networks.
-        open_generator, open_interpolator, open_rest: of the networks, once in a process.
+        opening: of all networks, once in a process.
         encode: picture, prompt and sound of a clip.
         generate, interpolate: of one segment, all steps.
         decode: of one segment.
@@ -28,9 +28,7 @@ class Costs:
     name: str
     source: str
     boot: float
-    open_generator: float
-    open_interpolator: float
-    open_rest: float
+    opening: float
     encode: float
     generate: float
     interpolate: float
@@ -40,7 +38,7 @@ class Costs:
     @property
     def cold_start(self) -> float:
         """Until a new worker begins its first clip."""
-        return self.boot + self.open_generator + self.open_interpolator + self.open_rest
+        return self.boot + self.opening
 
     def clip(self, segments: float) -> float:
         """A clip of so many segments, by a worker whose networks are open."""
@@ -62,17 +60,12 @@ def measured_costs(cold: Path, warm: Path, boot: float) -> Costs:
     for report, path in ((first, cold), (later, warm)):
         if len(report["keyframes"]) != 12:
             raise SettingsError(f"{path}: want the report of a clip of one segment")
-    opening = {
-        stage: max(first["timings_s"][stage] - s, 0) for stage, s in later["timings_s"].items()
-    }
     times, settings, engine = later["timings_s"], later["settings"], later["engine"]
     return Costs(
         name=f"{later['bundle']['name']} on {engine['name']}",
         source="measured",
         boot=boot,
-        open_generator=opening["generator"],
-        open_interpolator=opening["interpolator"],
-        open_rest=sum(opening.values()) - opening["generator"] - opening["interpolator"],
+        opening=sum(max(first["timings_s"][stage] - s, 0) for stage, s in times.items()),
         encode=sum(times[stage] for stage in _SHARED if stage in times),
         generate=times["generator"],
         interpolate=times["interpolator"],
@@ -97,14 +90,11 @@ def computed_costs(
         weights: bytes of a U-Net. disk: bytes per second at which they are read.
     """
     generate, interpolate = (part / rate for part in flop)
-    opening = weights / disk
     return Costs(
         name=name,
         source=f"computed from {sum(flop) / 1e12:.0f} TFLOP at {rate / 1e12:g} TFLOP/s",
         boot=10.0,
-        open_generator=opening,
-        open_interpolator=opening,
-        open_rest=opening,
+        opening=3 * weights / disk,  # both U-Nets, and as much for the rest
         encode=0.02 * (generate + interpolate),
         generate=generate,
         interpolate=interpolate,

@@ -130,7 +130,7 @@ def measure(server: Server, workers: int) -> tuple[Costs, tuple[float, ...]]:
     ]
     taken = np.array([clip.ended - clip.started for clip in made])
     slope, start = np.polyfit([clip.segments for clip in made], taken, 1)
-    costs = Costs("the server", "measured", 0, 0, 0, 0, max(start, 0.0), slope, 0.0, 0.0, (1, 1))
+    costs = Costs("the server", "measured", 0, 0, max(start, 0.0), slope, 0.0, 0.0, (1, 1))
     spread = taken / np.array([costs.clip(clip.segments) for clip in made])
     return costs, tuple(spread.tolist())
 

@@ -147,9 +147,8 @@ class Plant:
 
     def _work(self, pool: str, start: float) -> Steps:
         """A worker from its start to its end."""
-        began = self._env.now
         self._workers += 1
-        self._outcome.up -= began
+        self._outcome.up -= self._env.now
         if start:
             yield self._env.timeout(start)
         dies = self._next_death()
@@ -169,7 +168,7 @@ class Plant:
             if self._env.now + seconds <= dies:
                 yield self._env.timeout(seconds)
                 self._outcome.busy += seconds
-                self._finish(clips, seconds)
+                self._finish(clips)
                 continue
             worked = dies - self._env.now
             yield self._env.timeout(worked)
@@ -200,7 +199,7 @@ class Plant:
                 self._line.begin(clip.name)
                 self._outcome.waits.append(self._env.now - clip.order.at)
 
-    def _finish(self, clips: list[_Clip], seconds: float) -> None:
+    def _finish(self, clips: list[_Clip]) -> None:
         for clip in clips:
             clip.made = 0.0
             clip.parts.popleft()

@@ -28,6 +28,7 @@ from secrets import token_hex
 from keyvid.bundle.strict_json import from_json, parse_json
 from keyvid.engines.own_files import check_own, read_own
 from keyvid.errors import EngineError
+from keyvid.file_safety import sync
 from keyvid.folders import cache_folder
 
 SCHEMA = 1
@@ -224,11 +225,11 @@ class Cache:
                 (folder / _MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
                 for path in (folder / _PLAN, folder / _MANIFEST):
                     path.chmod(0o600)
-                    _sync(path)
-                _sync(folder)
+                    sync(path)
+                sync(folder)
                 _remove(self.folder / key)
                 folder.rename(self.folder / key)
-                _sync(self.folder)
+                sync(self.folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         return plan
@@ -302,12 +303,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or folder to the disk, so that a crash cannot leave a manifest without data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

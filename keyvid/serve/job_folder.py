@@ -4,7 +4,6 @@ The front writes the order, a worker everything else; both may be killed at any 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 import msgspec
 
 from keyvid.bundle.manifest import Bundle
-from keyvid.file_safety import temporary_folder, write_whole
+from keyvid.file_safety import replace_own, sync, temporary_folder, write_whole
 from keyvid.serve.order import Order
 from keyvid.serve.order_file import read_order, write_order
 
@@ -80,9 +79,9 @@ class JobFolder:
         with temporary_folder(self.path.parent) as temporary:
             write_order(temporary, order, bundle)
             for path in (*temporary.iterdir(), temporary):
-                _sync(path)
+                sync(path)
             temporary.rename(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
 
     def read_order(self, bundle: Bundle) -> Order:
         """The order; raises as `keyvid.serve.order_file.read_order`."""
@@ -107,7 +106,7 @@ class JobFolder:
     @progress.setter
     def progress(self, progress: JobProgress) -> None:
         with suppress(OSError):  # a full disk is for those to tell who write more
-            _write(self.path / _PROGRESS, progress)
+            replace_own(self.path / _PROGRESS, msgspec.json.encode(progress))
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -117,7 +116,8 @@ class JobFolder:
 
     def begin_attempt(self, run: str) -> None:
         """Note that a worker begins, and how far the one before it came."""
-        _write(self.path / _ATTEMPTS, (*self.attempts, Attempt(run)))
+        attempts = (*self.attempts, Attempt(run))
+        replace_own(self.path / _ATTEMPTS, msgspec.json.encode(attempts))
         (self.path / _PROGRESS).unlink(missing_ok=True)
 
     @property
@@ -164,23 +164,8 @@ def _read(path: Path, kind: Any) -> Any:
         return None
 
 
-def _write(path: Path, content: Any) -> None:
-    """Replace a file by one that this process alone writes; without waiting for the disk."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(msgspec.json.encode(content))
-    temporary.replace(path)
-
-
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ import msgspec
 
 from keyvid.command import error_line, say
 from keyvid.errors import KeyvidError
-from keyvid.file_safety import lock
+from keyvid.file_safety import lock, replace_own
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.serve import logbook
 from keyvid.serve.dispatch import Teller, dispatching
@@ -42,10 +42,8 @@ class _Sign:
         """Change it."""
         beats = self._status.beats + 1
         self._status = replace(self._status, beats=beats, **changes)
-        temporary = self._path.with_name(f".{self._path.name}")
         with suppress(OSError):  # a full disk: whoever looks must bear it
-            temporary.write_bytes(msgspec.json.encode(self._status))
-            temporary.replace(self._path)
+            replace_own(self._path, msgspec.json.encode(self._status))
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from bench.scale.questions import QUESTIONS, Setting, least_workers
 from keyvid.errors import SettingsError
 from keyvid.serve.scheduling import Rules
 
-COSTS = Costs("a machine", "measured", 1.0, 0.5, 0.5, 0.5, 0.2, 3.0, 4.0, 2.8, (6, 3))
+COSTS = Costs("a machine", "measured", 1.0, 1.5, 0.2, 3.0, 4.0, 2.8, (6, 3))
 ALWAYS_TWO_SECONDS = {1.0: 1.0}
 HOURS = 8 * 3600.0
 
