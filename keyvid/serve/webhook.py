@@ -28,7 +28,7 @@ from urllib.parse import SplitResult, urlsplit
 import psutil
 
 from keyvid.errors import KeyvidError, SettingsError
-from keyvid.file_safety import temporary_file
+from keyvid.serve.secret_file import secret_in
 
 SECONDS = 15.0  # for a delivery, from connecting to the status of the answer
 
@@ -137,13 +137,7 @@ def read_secret(file: Path) -> bytes:
         SettingsError: it holds none, or cannot be written.
     """
     try:
-        if not file.exists():
-            with temporary_file(file.parent) as (opened, temporary):
-                os.fchmod(opened.fileno(), 0o600)
-                opened.write(f"{new_secret()}\n".encode())
-                opened.close()
-                temporary.rename(file)
-        return parse_secret(file.read_text())
+        return parse_secret(secret_in(file, lambda: f"{new_secret()}\n".encode()).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be used for the webhook secret: {error}") from error
 

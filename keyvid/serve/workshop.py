@@ -1,43 +1,35 @@
-"""The workshop: takes orders, keeps them, and knows how far they are; workers make them."""
+"""The workshop: takes orders, keeps them, and deletes what was kept; workers make them."""
 
 import base64
 import hmac
 import logging
 import math
-import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, RLock, Thread
 from typing import IO, Any, Protocol
 
 from anyio import to_thread
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import KeyvidError
-from keyvid.file_safety import temporary_file
-from keyvid.serve import logbook
 from keyvid.serve.job import Job
 from keyvid.serve.job_folder import JobFolder
 from keyvid.serve.limits import Limits
 from keyvid.serve.metrics import Metrics
 from keyvid.serve.order import Order, take_order
-from keyvid.serve.scheduling import Line, Pace, Refusal, Rules, work_of
-from keyvid.serve.store import Row, Store, StoreError
+from keyvid.serve.register import Clock, Register
+from keyvid.serve.scheduling import Rules, work_of
+from keyvid.serve.secret_file import secret_in
+from keyvid.serve.store import Store, StoreError
 from keyvid.serve.turns import Turns
 from keyvid.serve.webhook import check_url
-from keyvid.serve.work import Watch
 
-Clock = Callable[[], float]
-
-_LOOK_SECONDS = 0.1  # after which the store is asked what has changed, while there are orders
-_IDLE_LOOK_SECONDS = 5.0
 _REMEMBER_SECONDS = 7 * 86400.0  # that a job was there, after its files are deleted
 _OLD_ROWS = 100  # that are forgotten at a time
-_LEAST_AGO_SECONDS = 2.0  # SQLite tells whole seconds; what is later was begun since the last look
 _LINGER_SECONDS = 60.0  # in which a worker has noticed that its job is cancelled
 
 log = logging.getLogger(__name__)
@@ -99,23 +91,13 @@ class Workshop:
         self._folder = jobs
         self._store = store
         self._workers = workers
-        self._lock = RLock()
-        self._jobs: dict[str, Job] = {}
-        self._line = Line(Rules(limits.queue, limits.queue_of_one))
-        self._pace = Pace()
-        self._watch_of_workers = Watch(jobs.parent)
+        rules = Rules(limits.queue, limits.queue_of_one)
+        self._register = Register(rules, jobs, store, metrics, clock)
         self._discarded: dict[str, float] = {}  # that a worker may still be at, and since when
-        self._fault = ""  # of the store
         self._is_stopping = False
-        self._changed = Event()
-        self._is_over = Event()
-        self._thread = Thread(target=self._watch, name="workshop", daemon=True)
         self.turns = Turns()
         self._allow_private_webhooks = allow_private_webhooks
         self._secret = b""
-        metrics.watch("keyvid_queue_length", "Clips that wait", lambda: len(self._line.waiting))
-        metrics.watch("keyvid_running", "Clips in the making", lambda: len(self._line.running))
-        metrics.watch("keyvid_jobs_kept", "Jobs that are known", lambda: len(self._jobs))
 
     def start(self) -> None:
         """Take up what was there, and begin to watch it.
@@ -124,35 +106,20 @@ class Workshop:
             StoreError: the store does not answer.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._secret = _secret_in(self._folder.with_name("secret"))
-        rows = self._store.all_since(self.clock() - self.limits.keep_seconds)
-        jobs = [(job, row) for row in rows if (job := self._job_of(row))]
-        # SQLite tells whole seconds of when they came, we tell more.
-        for job, row in sorted(jobs, key=lambda pair: pair[0].created):
-            self._jobs[job.id] = job
-            if row.state in ("queued", "running"):
-                self._line.rejoin(job.id, job.client, job.work, row.stamp)
-            else:
-                job.end(row)
+        self._secret = secret_in(self._folder.with_name("secret"), partial(secrets.token_bytes, 32))
+        self._register.start(self.clock() - self.limits.keep_seconds)
         self._sweep()
-        if self._line.waiting:
-            log.info("%d clips are gone on with", len(self._line.waiting))
-        self._thread.start()
 
     def stop(self, grace_seconds: float = 0.0) -> None:
         """Take no more orders, and let what is being made end in that time; the rest is kept."""
         self._is_stopping = True
         self._workers.stop(grace_seconds)
-        if self._thread.is_alive():
-            self._look()  # what has just ended
-            self._is_over.set()
-            self._changed.set()
-            self._thread.join()
+        self._register.stop()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more becomes of the jobs until the next start."""
-        return self._is_over.is_set()
+        return self._register.is_over
 
     @property
     def is_ready(self) -> bool:
@@ -164,14 +131,14 @@ class Workshop:
         """In words, "" where orders will be made."""
         if self._is_stopping:
             return "the server is stopping"
-        if not self._thread.is_alive():
+        if not self._register.is_watching:
             return "the server is starting"
-        return self._fault or ("" if self._workers.is_ready else "there is no worker")
+        return self._register.fault or ("" if self._workers.is_ready else "there is no worker")
 
     @property
     def is_busy(self) -> bool:
         """Whether a clip is in the making."""
-        return bool(self._line.running)
+        return self._register.is_busy
 
     async def take(self, image: IO[bytes], audio: IO[bytes], values: Mapping[str, Any]) -> Order:
         """`take_order` in a thread; to be called in one of `turns`."""
@@ -187,12 +154,12 @@ class Workshop:
         if self._is_stopping:
             message = "the server is stopping; try again when it is back"
             self._refuse("stopping", message, self.limits.grace_seconds + 1)
-        if self._fault:
-            self._refuse("store", f"{self._fault}; try again later", 10)
-        refusal = self._refusal(client)
-        if refusal and self._thread.is_alive():
-            self._look()  # what was waiting a moment ago may have been begun
-            refusal = self._refusal(client)
+        if self._register.fault:
+            self._refuse("store", f"{self._register.fault}; try again later", 10)
+        refusal = self._register.refusal(client, self._workers.num_workers)
+        if refusal and self._register.is_watching:
+            self._register.look()  # what was waiting a moment ago may have been begun
+            refusal = self._register.refusal(client, self._workers.num_workers)
         if refusal:
             retry_after = max(math.ceil(refusal.retry_after), 1)
             whose = " of yours" if refusal.reason == "client" else ""
@@ -238,23 +205,20 @@ class Workshop:
             created=self.clock(),
             webhook=webhook,
         )
-        with self._lock:
-            if job_id in self._line or job_id in self._jobs:
+        with self._register.lock:
+            if job_id in self._register:
                 self._refuse("twice", "the same order is being taken; ask again for it", 1)
             self.check_open(client)
-            place = self._line.join(job_id, client, job.work)
+            place = self._register.join(job_id, client, job.work)
         try:
             job.folder.create(order, self.bundle)
             self._store.put(job_id, place.stamp, client, job.summary)
         except (OSError, StoreError) as error:
             # Should the store have taken it all the same, its worker finds no order.
             job.folder.remove()
-            with self._lock:
-                self._line.leave(job_id)
+            self._register.leave(job_id)
             self._refuse_after(error)
-        with self._lock:
-            self._jobs[job_id] = job
-        self._changed.set()
+        self._register.add(job)
         return job
 
     def id_of(self, client: str, key: str) -> str:
@@ -264,7 +228,7 @@ class Workshop:
 
     def find(self, job_id: str) -> Job | None:
         """The job of that id, None where there is none (any more)."""
-        return self._jobs.get(job_id)
+        return self._register.find(job_id)
 
     def was_there(self, job_id: str) -> bool:
         """Whether there was a job of that id, whose files were kept long enough.
@@ -281,8 +245,7 @@ class Workshop:
     @property
     def jobs(self) -> list[Job]:
         """All that are known, the first that was ordered first."""
-        with self._lock:
-            return [*self._jobs.values()]
+        return self._register.jobs
 
     def page(
         self, client: str, limit: int, after: str | None = None, *, newest_first: bool = True
@@ -306,8 +269,7 @@ class Workshop:
 
     def place(self, job: Job) -> int:
         """How many clips are made before that of a queued job."""
-        with self._lock:
-            return self._line.num_before(job.id)
+        return self._register.place(job)
 
     def discard(self, job: Job) -> None:
         """Cancel a job if it has not ended, and delete what there is of it.
@@ -323,17 +285,10 @@ class Workshop:
                 self._store.forget([job.id])
         except StoreError as error:
             self._refuse_after(error)
-        with self._lock:
-            if self._jobs.pop(job.id, None) is None:
-                return
-            was_running = job.state == "running"
-            if not job.has_ended:
-                self._line.leave(job.id)
-                job.ended, job.state, job.error = self.clock(), "cancelled", "cancelled"
-                self._note_end(job)
-        if was_running:
+        state = self._register.drop(job)
+        if state == "running":
             self._discarded[job.id] = self.clock()  # its worker tidies up
-        else:
+        elif state is not None:
             job.folder.remove()
 
     def discard_old(self) -> None:
@@ -343,8 +298,7 @@ class Workshop:
         for job in self.jobs:
             if job.ended is not None and job.has_ended and job.ended < oldest:
                 job.folder.remove()
-                with self._lock:
-                    self._jobs.pop(job.id, None)
+                self._register.drop(job)
         for job_id, since in [*self._discarded.items()]:
             if since < now - _LINGER_SECONDS:
                 JobFolder(self._folder / job_id).remove()
@@ -354,16 +308,9 @@ class Workshop:
         with suppress(StoreError):
             self._store.forget(self._store.old(oldest - _REMEMBER_SECONDS, _OLD_ROWS))
 
-    def _job_of(self, row: Row) -> Job | None:
-        try:
-            return Job.of_row(row, JobFolder(self._folder / row.id))
-        except (LookupError, TypeError):
-            log.warning("job %s: is in the store in a form that is not known", row.id)
-            return None
-
     def _sweep(self) -> None:
         """Delete folders of which the store knows nothing, or only that they were there."""
-        left = [path for path in self._folder.iterdir() if path.name not in self._jobs]
+        left = [path for path in self._folder.iterdir() if not self._register.find(path.name)]
         for path in left:
             JobFolder(path).remove()
 
@@ -371,11 +318,6 @@ class Workshop:
         prepared, sampling = order.prepared, order.prepared.sampling
         num_segments = prepared.inputs.num_frames / self.bundle.dimensions.frames
         return work_of(num_segments, sampling.generator.steps, sampling.interpolator.steps)
-
-    def _refusal(self, client: str) -> Refusal | None:
-        with self._lock:
-            seconds_left = [self._seconds_left(self._jobs[name]) for name in self._line.running]
-            return self._line.refusal(client, seconds_left, self._workers.num_workers, self._pace)
 
     def _refuse(self, reason: str, message: str, retry_after: float) -> None:
         self.metrics.refused.labels(reason).inc()
@@ -387,106 +329,3 @@ class Workshop:
         reason = getattr(error, "strerror", None) or error
         log.error("orders cannot be kept in %s: %s", self._folder, reason)
         self._refuse("disk", f"orders cannot be kept now: {reason}; try again later", 60)
-
-    def _seconds_left(self, job: Job) -> float:
-        """Until a running clip is probably done; told from the pace where it says nothing."""
-        if job.seconds_left is not None:
-            return job.seconds_left
-        return self._pace.seconds(job.work) - (self.clock() - (job.started or self.clock()))
-
-    def _watch(self) -> None:
-        while not self._is_over.is_set():
-            try:
-                self._look()
-            except Exception:
-                log.exception("watching the store")
-            live = self._line.waiting or self._line.running
-            self._changed.wait(_LOOK_SECONDS if live else _IDLE_LOOK_SECONDS)
-            self._changed.clear()
-
-    def _look(self) -> None:
-        """Take note of what has become of the orders."""
-        with self._lock:
-            jobs = [job for job in self._jobs.values() if not job.has_ended]
-        try:
-            rows = {row.id: row for row in self._store.live()}
-            gone = [job.id for job in jobs if job.id not in rows]
-            ended = {row.id: row for row in self._store.find(gone)}
-        except StoreError as error:
-            if not self._fault and not self._is_over.is_set():
-                log.error("%s", error)
-            self._fault = str(error)
-            return
-        self._fault = ""
-        for job in jobs:
-            with self._lock:
-                if job.id in self._jobs:
-                    self._take_note(job, rows.get(job.id) or ended.get(job.id))
-
-    def _take_note(self, job: Job, row: Row | None) -> None:
-        if row is None:
-            job.ended, job.state, job.error = self.clock(), "failed", "the store has lost it"
-        elif row.state == "queued":
-            if job.state == "running":  # its worker has ended
-                self._line.wait_again(job.id)
-            job.state = "queued"
-            return
-        elif row.state == "running":
-            if self._watch_of_workers.is_gone(row.executor, self.clock()):
-                log.warning("job %s: %s is gone, another worker goes on", job.id, row.executor)
-                with suppress(StoreError):  # then at the next look
-                    self._store.requeue(job.id)
-            job.progress = job.folder.progress
-            if job.state == "queued":
-                self._line.begin(job.id)
-                job.started = self._start_of(row)
-                job.state = "running"
-                self.metrics.queue_seconds.observe(max(job.started - job.created, 0.0))
-            return
-        else:
-            job.progress = job.folder.progress
-            job.end(row)
-            if job.id not in self._line.running and job.state == "done":
-                self._line.begin(job.id)  # it was made between two looks
-            self._count(job, row)
-        self._line.leave(job.id)
-        self._note_end(job)
-
-    def _start_of(self, row: Row) -> float:
-        """When a clip was begun that is found to be running."""
-        now = self.clock()
-        if row.started is None or row.started > now - _LEAST_AGO_SECONDS:
-            return now
-        return row.started
-
-    def _count(self, job: Job, row: Row) -> None:
-        if job.state != "done" or job.started is None or job.ended is None:
-            return
-        self._pace.learn(job.work, job.ended - job.started)
-        self.metrics.clip_seconds.observe(job.ended - job.started)
-        for stage, taken in (row.outcome or {}).get("timings", {}).items():
-            self.metrics.stage_seconds.labels(stage).inc(taken)
-
-    def _note_end(self, job: Job) -> None:
-        self.metrics.clips.labels(job.state).inc()
-        started, ended = job.started, job.ended
-        logbook.note(
-            "job",
-            id=job.id,
-            client=job.client,
-            state=job.state,
-            waited=round(started - job.created, 3) if started else None,
-            seconds=round(ended - started, 3) if started and ended else None,
-            error=job.error or None,
-        )
-
-
-def _secret_in(file: Path) -> bytes:
-    """What a file holds that only this server knows, made where there is none."""
-    if not file.exists():
-        with temporary_file(file.parent) as (opened, temporary):
-            os.fchmod(opened.fileno(), 0o600)
-            opened.write(secrets.token_bytes(32))
-            opened.close()
-            temporary.rename(file)
-    return file.read_bytes()
