@@ -6,6 +6,7 @@ from typing import IO
 
 import numpy as np
 
+from keyvid.errors import ProvenanceError
 from keyvid.provenance.credentials import Signer
 from keyvid.provenance.receipt import Making
 from keyvid.runtime.media.label import Label
@@ -67,10 +68,17 @@ class Clip:
             signer: who signs it.
         Returns:
             the receipt that was written, None for none.
+        Raises:
+            ProvenanceError: it cannot be signed.
         """
         label = None
         if self.making is not None and self.picture is not None:
             label = Label(self.making, self.picture, receipt, signer)
+        elif signer:
+            raise ProvenanceError(
+                "the clip does not know how it was made, so nobody can sign for it; sign one that "
+                "a pipeline has made"
+            )
         return write_video(
             path,
             self.frames,

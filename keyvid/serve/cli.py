@@ -11,6 +11,7 @@ import click
 
 from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.errors import SettingsError
+from keyvid.provenance.signing import signer_of, signing_options
 from keyvid.serve import logbook
 from keyvid.serve.hosts import Hosts, is_loopback
 from keyvid.serve.limits import Limits
@@ -193,6 +194,7 @@ _SECONDS = click.FloatRange(0, 1e7, min_open=True)
     is_flag=True,
     help="Let webhooks lead to addresses of this machine and its network",
 )
+@signing_options
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -214,17 +216,10 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
     _require(
         *("dbos", "fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
     )
-    limits = Limits(
-        upload_bytes=options["max_upload"],
-        pixels=options["max_pixels"],
-        seconds=options["max_seconds"],
-        queue=options["queue"],
-        queue_of_one=options["queue_per_client"],
-        job_seconds=options["max_job_seconds"],
-        keep_seconds=options["keep"],
-        grace_seconds=options["grace"],
-        stuck_seconds=options["stuck_seconds"],
-    )
+    if options["sign"] and not options["workers"]:
+        raise click.UsageError("--sign is for who makes clips, and with --workers 0 none are made.")
+    signer = signer_of(options["sign"], options["key"])
+    limits = _limits_of(options)
 
     from keyvid.serve.running import Address, Front, Making, run_front, run_workers
 
@@ -238,6 +233,7 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
         store=options["store"],
         webhook_secret=options["webhook_secret"],
         allow_private_webhooks=options["allow_private_webhooks"],
+        signer=signer,
         log_format=options["log_format"],
     )
     if options["worker"]:
@@ -246,6 +242,20 @@ def _serve(host: str, port: int, no_page: bool, bundle: str, **options: Any) -> 
     address = Address(host, port, root_path, options["trust_proxy"])
     hosts = Hosts.of(host, options["allow_host"])
     run_front(Front(address, hosts, tokens, not no_page), making, limits)
+
+
+def _limits_of(options: dict[str, Any]) -> Limits:
+    return Limits(
+        upload_bytes=options["max_upload"],
+        pixels=options["max_pixels"],
+        seconds=options["max_seconds"],
+        queue=options["queue"],
+        queue_of_one=options["queue_per_client"],
+        job_seconds=options["max_job_seconds"],
+        keep_seconds=options["keep"],
+        grace_seconds=options["grace"],
+        stuck_seconds=options["stuck_seconds"],
+    )
 
 
 def _warn_if_open(host: str, tokens: Any) -> None:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keyvid.errors import KeyvidError
+from keyvid.errors import KeyvidError, ProvenanceError
+from keyvid.provenance.credentials import Signer
 from keyvid.runtime.networks.stages import SEGMENT
 from keyvid.runtime.outputs import is_interrupted, make_outputs
 from keyvid.runtime.pipeline import Pipeline
@@ -34,6 +35,7 @@ class Maker:
         run: of the server, see `keyvid.serve.job_folder.Attempt`.
         on_job: called with the id of a job that begins, and with None when it has ended.
         clock: seconds since 1970.
+        signer: who signs the clips, None for nobody.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Maker:
         run: str,
         on_job: Callable[[str | None], None] = lambda job: None,
         clock: Clock = time.time,
+        *,
+        signer: Signer | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._jobs = jobs
@@ -51,6 +55,7 @@ class Maker:
         self._run = run
         self._on_job = on_job
         self._clock = clock
+        self._signer = signer
         self._longest_steps: dict[str, float] = {}  # seconds, by stage
 
     def make(self, job_id: str) -> dict[str, Any]:
@@ -86,6 +91,9 @@ class Maker:
                 found["error"] = f"took more than {most:g} s; order fewer seconds or fewer steps"
             else:
                 found |= {"state": "cancelled", "error": "cancelled"}
+        except ProvenanceError as failure:  # where certificate and key lie is nothing for clients
+            log.error("job %s: %s", job_id, failure)
+            found["error"] = "the server cannot sign clips now; order it later"
         except KeyvidError as failure:
             found["error"] = str(failure).replace(f"{folder.path}/", "")
         except OSError as failure:
@@ -105,6 +113,8 @@ class Maker:
                 f"was begun {len(attempts)} times, and its worker ended each time without coming "
                 "further; order less: fewer seconds, a smaller scale, or --cfg-batch 1"
             )
+        if self._signer:  # the certificate may have expired
+            self._signer.check()
         order = folder.read_order(self._pipeline.bundle)
         before = folder.progress  # of another worker, from which this one learns what a step takes
         self._know_step(before.stage, before.longest_step)
@@ -115,6 +125,7 @@ class Maker:
             scale=order.scale,
             report=str(folder.path / REPORT),
             plot=str(folder.path / PLOT),
+            signer=self._signer,
         )
         clip = make_outputs(
             outputs,

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from keyvid.bundle.manifest import Bundle
 from keyvid.bundle.structure import check_complete
 from keyvid.errors import SettingsError
+from keyvid.provenance.credentials import Signer
 from keyvid.serve import logbook
 from keyvid.serve.app import make_app
 from keyvid.serve.connections import PatientProtocol
@@ -73,6 +74,7 @@ class Making:
         webhook_secret: file, None for one in the folder.
         engine, threads, max_memory: as of `keyvid.runtime.pipeline.Pipeline.load`, the last for
             all workers together.
+        signer: who signs the clips, None for nobody.
     """
 
     num_workers: int
@@ -84,6 +86,7 @@ class Making:
     store: str | None
     webhook_secret: Path | None
     allow_private_webhooks: bool
+    signer: Signer | None
     log_format: logbook.LogFormat
 
 
@@ -161,6 +164,8 @@ def _crew(name: str, store: str, folder: Path, making: Making, limits: Limits) -
         grace_seconds=limits.grace_seconds,
         webhook_secret=base64.b64encode(read_secret(making.webhook_secret or default)).decode(),
         allow_private_webhooks=making.allow_private_webhooks,
+        certificate=str(making.signer.certificate.absolute()) if making.signer else None,
+        key=str(making.signer.key.absolute()) if making.signer else None,
         is_verbose=log.isEnabledFor(logging.INFO),
         log_format=making.log_format,
     )

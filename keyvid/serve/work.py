@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from keyvid.provenance.credentials import Signer
 from keyvid.serve.logbook import LogFormat
 
 DRAIN = b"drain\n"  # on its standard input
@@ -27,6 +28,7 @@ class Work:
         threads, max_memory: as of `Pipeline.load`.
         job_seconds: that the making of a clip may take.
         grace_seconds: that the clip in the making has when the worker is to end.
+        certificate, key: files of who signs the clips, None for nobody.
     """
 
     name: str
@@ -41,8 +43,17 @@ class Work:
     grace_seconds: float
     webhook_secret: str
     allow_private_webhooks: bool
+    certificate: str | None
+    key: str | None
     is_verbose: bool
     log_format: LogFormat
+
+    @property
+    def signer(self) -> Signer | None:
+        """Who signs the clips, None for nobody."""
+        if self.certificate is None or self.key is None:
+            return None
+        return Signer(Path(self.certificate), Path(self.key))
 
     def to_line(self) -> bytes:
         """As the worker reads it."""

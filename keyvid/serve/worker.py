@@ -78,6 +78,7 @@ def _work(work: Work, sign: _Sign, is_to_end: Event) -> None:
             work.job_seconds,
             work.run,
             lambda job: sign.show(job=job),
+            signer=work.signer,
         )
         teller = Teller(base64.b64decode(work.webhook_secret), work.allow_private_webhooks)
         with dispatching(work.store, work.name, maker.make, teller, work.grace_seconds):

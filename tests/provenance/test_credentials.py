@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_each_change_breaks_the_signature(
     findings = found(tmp_path / "b.mp4")
     assert findings["credentials"].verdict == "bad"
     assert findings["credentials"].text.startswith("not valid: ")
+
+
+def test_a_clip_that_does_not_know_how_it_was_made(authority: Authority, tmp_path: Path) -> None:
+    """It would be written without a signature that was asked for."""
+    with pytest.raises(ProvenanceError, match="does not know how it was made"):
+        replace(made_clip(), making=None).save(
+            tmp_path / "a.mp4", signer=authority.signer(tmp_path)
+        )
+    assert not (tmp_path / "a.mp4").exists()
 
 
 def bad_signers(folder: Path, authority: Authority) -> dict[str, tuple[Signer, str]]:

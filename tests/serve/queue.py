@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from keyvid.provenance.credentials import Signer
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.serve.dispatch import Teller, dispatching
 from keyvid.serve.limits import Limits
@@ -55,6 +56,7 @@ class Queue:
         clock: Callable[[], float] = time.time,
         *,
         allow_private_webhooks: bool = False,
+        signer: Signer | None = None,
     ) -> Workshop:
         """One whose orders `pipeline` makes."""
         limits = limits or Limits()
@@ -62,7 +64,9 @@ class Queue:
         def on_job(job: str | None) -> None:
             self.is_idle.clear() if job else self.is_idle.set()
 
-        self.maker = Maker(pipeline, folder, limits.job_seconds, "run", on_job, clock)
+        self.maker = Maker(
+            pipeline, folder, limits.job_seconds, "run", on_job, clock, signer=signer
+        )
         return Workshop(
             pipeline.bundle,
             limits,

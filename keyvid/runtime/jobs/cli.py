@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from keyvid.command import CONTEXT, common_options, end_process, run_command, say
+from keyvid.provenance.signing import signer_of, signing_options
 from keyvid.sampling import DEFAULT_QUALITY
 from keyvid.sizes import parse_size
 from keyvid.vocabulary import options
@@ -120,18 +121,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Do not write into the clip how it was made: prompt, seed, settings, digests",
 )
-@click.option(
-    "--sign",
-    metavar="CERTIFICATE",
-    type=click.Path(path_type=Path),
-    help="Sign the clip (C2PA): PEM file of the signer's certificate and its chain (needs [sign])",
-)
-@click.option(
-    "--key",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="PEM file of the private key for --sign",
-)
+@signing_options
 @click.option(
     "--max-memory",
     type=_size,
@@ -169,12 +159,10 @@ def _infer(
 ) -> None:
     """Animate the picture IMAGE to the sound AUDIO (or the sound of a video)."""
     loading = {name: values.pop(name) for name in _LOADING}
-    if (sign is None) != (key is None):
-        raise click.UsageError("--sign and --key go together.")
     if has_no_receipt:
         values["receipt"] = False
-    if sign and key:
-        values["signer"] = _signer(sign, key)
+    if signer := signer_of(sign, key):
+        values["signer"] = signer
     if jobs is not None:
         if image or any(values[name] for name in _OF_ONE_CLIP):
             raise click.UsageError(
@@ -195,15 +183,6 @@ def _infer(
 def _kind(name: str | None) -> str:
     """audio, image or video, by a file's name."""
     return (mimetypes.guess_type(name or "")[0] or "").split("/")[0]
-
-
-def _signer(certificate: Path, key: Path) -> Any:
-    """Who signs, checked before anything else."""
-    from keyvid.provenance.credentials import Signer
-
-    signer = Signer(certificate, key)
-    signer.check()
-    return signer
 
 
 def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:
