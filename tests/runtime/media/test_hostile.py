@@ -68,7 +68,7 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "rgb.jpg": (
         hostile.jpeg_without_data,
-        "MediaError: rgb.jpg: is a JPEG whose data end early (14 bytes, expected 480 at least)",
+        "MediaError: rgb.jpg: is a JPEG whose data end early (2 bytes, expected 480 at least)",
     ),
     "cmyk.jpg": (lambda: hostile.jpeg_without_data("CMYK"), "is a JPEG whose data end early"),
     "marks.jpg": (
