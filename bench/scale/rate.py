@@ -18,6 +18,7 @@ import httpx2
 import numpy as np
 
 from keyvid.command import run_command
+from keyvid.counting import counted
 from keyvid.errors import SettingsError
 
 
@@ -53,7 +54,8 @@ def _rate(image: Path, audio: Path, url: str, clients: int, seconds: float) -> N
         futures = [pool.submit(post_until_end) for _ in range(clients)]
         taken = np.concatenate([future.result() for future in futures])
     click.echo(
-        f"{len(taken)} orders of {clients} clients in {seconds:g} s: {len(taken) / seconds:.1f} a "
+        f"{counted(len(taken), 'order')} of {counted(clients, 'client')} in {seconds:g} s: "
+        f"{len(taken) / seconds:.1f} a "
         f"second; an answer took {np.median(taken):.3f} s, 95 % at most "
         f"{np.percentile(taken, 95):.3f} s"
     )

@@ -17,6 +17,12 @@ from keyvid.runtime.retiming import find_events, move_events
 _PACKAGED = "tiny"
 
 
+def num_stages(bundle: Bundle, prepared: Prepared) -> int:
+    """How many networks make a clip: with a localizer only where one listens."""
+    listens = prepared.motion is None or (prepared.beats is not None and len(prepared.beats) > 0)
+    return len({*bundle.stages} - {LOCALIZER}) + listens
+
+
 class Localizer:
     """Gives the motion of a clip's frames; keeps the packaged model's localizer open once used.
 

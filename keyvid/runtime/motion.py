@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keyvid.counting import counted
 from keyvid.errors import SettingsError
 from keyvid.runtime.media.sources import open_source, shown
 
@@ -134,9 +135,10 @@ def _curve(values: np.ndarray, name: str, num_frames: int, fps: int) -> np.ndarr
             raise SettingsError(f"{name}: its times are not in ascending order")
         return np.asarray(np.interp(np.arange(num_frames) / fps, times, scores), np.float32)
     if values.ndim != 1 or len(values) != num_frames:
-        found = " x ".join(map(str, values.shape)) or "a single"
+        shape = " x ".join(map(str, values.shape))
+        found = counted(values.size, "value") if values.ndim < 2 else f"{shape} values"
         raise SettingsError(
-            f"{name}: holds {found} values; want one for each of the {num_frames} frames, or rows "
+            f"{name}: holds {found}; want one for each of the {num_frames} frames, or rows "
             "of a time in seconds and a value"
         )
     return values.astype(np.float32)

@@ -54,8 +54,7 @@ class ProgressDisplay:
             self._seen.append(stage)
         seconds = self._forecast(stage, done, total)
         left = "" if seconds is None else f"{duration_text(seconds)} left"
-        num_stages = max(self._num_stages, len(self._seen))
-        place = self._segment or f"stage {len(self._seen)} of {num_stages}"
+        place = self._segment or f"stage {len(self._seen)} of {self._num_stages}"
         place = self._title + place
         if self._bar:
             task = self._bar.task_ids[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from keyvid.command import CONTEXT, common_options, run_command
+from keyvid.counting import counted
 from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media.outputs import check_output, write_atomic
 from keyvid.runtime.media.sources import shown
@@ -98,7 +99,10 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_alig
     unread = len(names) - len(alignments) if with_av_align else 0
     left_out = max(unread, len(known) - len(clips))
     if not clips and not alignments:
-        raise MediaError(f"{shown(folder)}: none of its {left_out} videos can be scored, see above")
+        raise MediaError(
+            f"{shown(folder)}: has {counted(left_out, 'video')}, of which none can be scored, "
+            "see above"
+        )
     if json_file:
         result = to_json(clips) if clips else {"clips": []}
         if with_av_align:
@@ -114,7 +118,8 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_alig
     click.echo("\n".join(tables), nl=False)
     if left_out:
         raise MediaError(
-            f"{left_out} of {len(names)} videos were skipped, see above; repair or remove them"
+            f"{left_out} of {counted(len(names), 'video')} skipped, see above; "
+            "repair or remove them"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 
+from keyvid.counting import counted
 from keyvid.errors import MediaError
 from keyvid.runtime.media.ffmpeg import FILM_CODECS, FILM_CONTAINERS, open_container
 from keyvid.runtime.media.sources import decoder_message, shown
@@ -151,7 +152,8 @@ def read_video(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MediaError(f"{name}: not a video that can be read ({reason})") from error
     if len(frames) < 3 or (np.diff(times) <= 0).any():
         raise MediaError(
-            f"{name}: {len(frames)} frames at times that do not all ascend; want at least 3 that do"
+            f"{name}: {counted(len(frames), 'frame')} at times that do not all ascend; "
+            "want at least 3 that do"
         )
     if len({frame.shape for frame in frames}) > 1:
         raise MediaError(f"{name}: its frames change their shape; want one shape for all")

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from keyvid.counting import counted
 from keyvid.errors import MediaError
 from keyvid.runtime.media.sound import Sound, read_sound, to_mono
 from keyvid.runtime.media.sources import decoder_message, shown
@@ -112,8 +113,8 @@ def _frame_times(film: Path) -> np.ndarray:
         times = np.array([float(frame.time) - origin for frame in frames])
     if len(times) < 2 or (np.diff(times) <= 0).any():
         raise MediaError(
-            f"{shown(film)}: {len(times)} frames at times that do not all ascend; want a film, "
-            "at least two frames that do"
+            f"{shown(film)}: {counted(len(times), 'frame')} at times that do not all ascend; "
+            "want a film, at least two frames that do"
         )
     return times
 

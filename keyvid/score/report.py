@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from keyvid.counting import counted
 from keyvid.errors import MediaError
 from keyvid.score.agreement import TOLERANCES_MS, agree, f1_difference
 from keyvid.score.bootstrap import Interval
@@ -56,8 +57,8 @@ def format_counts(scores: Scores) -> str:
     """How many clips and events there are."""
     silent = scores.clips - scores.clips_with_events
     return (
-        f"{scores.events} events in {scores.clips_with_events} clips; "
-        f"{silent} clips without events."
+        f"{counted(scores.events, 'event')} in {counted(scores.clips_with_events, 'clip')}; "
+        f"{counted(silent, 'clip')} without events."
     )
 
 
@@ -134,7 +135,8 @@ def format_comparison(first: Sequence[Observation], second: Sequence[Observation
             rows.append([f"{tolerance} ms", measure, *cells])
     header = ["within", "seen by", "F1 of A", "F1 of B", "B - A", "95 % interval", "excludes 0"]
     return (
-        f"{len(pairs)} clips with events in both; bootstrap over clips, both together.\n\n"
+        f"{counted(len(pairs), 'clip')} with events in both; "
+        "bootstrap over clips, both together.\n\n"
         f"{Table(header, rows)}\n"
     )
 

@@ -58,10 +58,12 @@ class Attempt:
     Attributes:
         run: of the server that the worker belonged to; a new one after each start.
         place: how far it came, see `JobProgress.place`.
+        begun: seconds since 1970, None where that was not written down.
     """
 
     run: str
     place: tuple[int, ...] = ()
+    begun: float | None = None
 
 
 class JobFolder:
@@ -114,9 +116,14 @@ class JobFolder:
         found: tuple[Attempt, ...] = _read(self.path / _ATTEMPTS, tuple[Attempt, ...]) or ()
         return (*found[:-1], replace(found[-1], place=self.progress.place)) if found else ()
 
-    def begin_attempt(self, run: str) -> None:
+    @property
+    def begun(self) -> float | None:
+        """When the first one began, seconds since 1970; None where that is not known."""
+        return next((attempt.begun for attempt in self.attempts), None)
+
+    def begin_attempt(self, run: str, now: float) -> None:
         """Note that a worker begins, and how far the one before it came."""
-        attempts = (*self.attempts, Attempt(run))
+        attempts = (*self.attempts, Attempt(run, begun=now))
         replace_own(self.path / _ATTEMPTS, msgspec.json.encode(attempts))
         (self.path / _PROGRESS).unlink(missing_ok=True)
 

@@ -63,7 +63,8 @@ class Maker:
 
         Returns:
             JSON values: `state` ("done", "failed" or "cancelled"), `error`, `remarks`, `started`
-            and `ended` (seconds since 1970), and `timings` (seconds by stage).
+            (the first time) and `ended` (seconds since 1970), `attempts` (how often it was begun),
+            and `timings` (seconds by stage).
         """
         folder = JobFolder(self._jobs / job_id)
         if outcome := folder.outcome:  # and only the store has not heard of it
@@ -83,6 +84,7 @@ class Maker:
     def _attempt(self, folder: JobFolder, job_id: str) -> dict[str, Any]:
         started = self._clock()
         found: dict[str, Any] = {"state": "failed", "error": "", "remarks": [], "timings": {}}
+        found["attempts"] = len(folder.attempts) + 1
         try:
             found |= self._make_files(folder)
         except WorkStopped:
@@ -102,7 +104,7 @@ class Maker:
         except Exception as failure:
             log.exception("job %s: unexpected %s", job_id, type(failure).__name__)
             found["error"] = f"unexpected {type(failure).__name__}; the server's log says more"
-        return {**found, "started": started, "ended": self._clock()}
+        return {**found, "started": folder.begun or started, "ended": self._clock()}
 
     def _make_files(self, folder: JobFolder) -> dict[str, Any]:
         if not folder.is_wanted:
@@ -118,7 +120,7 @@ class Maker:
         order = folder.read_order(self._pipeline.bundle)
         before = folder.progress  # of another worker, from which this one learns what a step takes
         self._know_step(before.stage, before.longest_step)
-        folder.begin_attempt(self._run)
+        folder.begin_attempt(self._run, self._clock())
         clip_path = str(folder.path / CLIP)
         outputs = Outputs(
             output=clip_path,

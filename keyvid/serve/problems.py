@@ -13,6 +13,17 @@ from keyvid.errors import KeyvidError
 from keyvid.serve.workshop import RefusedError
 
 _STATUS = {"queue": 429, "client": 429, "twice": 409}  # 503 for all others
+_LONGEST = 40  # characters of a value that is not valid
+_WANTED = {  # by the kinds of errors that queries and headers can have
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "greater_than_equal": "{ge} at least",
+    "less_than_equal": "{le} at most",
+    "literal_error": "{expected}",
+    "string_too_short": "{min_length} character at least",
+    "string_too_long": "{max_length} characters at most",
+    "string_pattern_mismatch": "visible characters of ASCII",
+}
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -54,7 +65,9 @@ async def _mistake(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return problem(path_of(request.scope), 422, f"{first['loc'][-1]}: {first['msg']}")
+    given = ascii(first["input"])[:_LONGEST]
+    wanted = _WANTED.get(first["type"], "another value").format_map(first.get("ctx", {}))
+    return problem(path_of(request.scope), 422, f"{first['loc'][-1]} is {given}; want {wanted}")
 
 
 async def _other(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, RLock, Thread
 
+from keyvid.counting import counted
 from keyvid.serve import logbook
 from keyvid.serve.job import Job, State
 from keyvid.serve.job_folder import JobFolder
@@ -74,7 +75,7 @@ class Register:
             else:
                 job.end(row)
         if self._line.waiting:
-            log.info("%d clips are gone on with", len(self._line.waiting))
+            log.info("goes on with %s", counted(len(self._line.waiting), "clip"))
         self._thread.start()
 
     def stop(self) -> None:
@@ -214,9 +215,10 @@ class Register:
             job.progress = job.folder.progress
             if job.state == "queued":
                 self._line.begin(job.id)
-                job.started = self._start_of(row)
                 job.state = "running"
-                self._metrics.queue_seconds.observe(max(job.started - job.created, 0.0))
+                if job.started is None:
+                    job.started = job.folder.begun or self._start_of(row)
+                    self._metrics.queue_seconds.observe(max(job.started - job.created, 0.0))
             return
         else:
             job.progress = job.folder.progress
@@ -228,7 +230,7 @@ class Register:
         self._note_end(job)
 
     def _start_of(self, row: Row) -> float:
-        """When a clip was begun that is found to be running."""
+        """When a clip was begun that is found to be running, as far as the store knows."""
         now = self._clock()
         if row.started is None or row.started > now - _LEAST_AGO_SECONDS:
             return now
@@ -237,7 +239,8 @@ class Register:
     def _count(self, job: Job, row: Row) -> None:
         if job.state != "done" or job.started is None or job.ended is None:
             return
-        self._pace.learn(job.work, job.ended - job.started)
+        if (row.outcome or {}).get("attempts", 1) == 1:
+            self._pace.learn(job.work, job.ended - job.started)
         self._metrics.clip_seconds.observe(job.ended - job.started)
         for stage, taken in (row.outcome or {}).get("timings", {}).items():
             self._metrics.stage_seconds.labels(stage).inc(taken)

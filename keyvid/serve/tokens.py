@@ -14,6 +14,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 
+from keyvid.counting import counted
 from keyvid.errors import SettingsError
 from keyvid.serve.hosts import network_of
 
@@ -159,7 +160,7 @@ def _read_line(line: str) -> tuple[str, bytes]:
         raise ValueError(f"the SHA-256 of {name}'s token is not 64 hexadecimal digits")
     if len(token) < SHORTEST:
         raise ValueError(
-            f"{name}'s token has {len(token)} characters, want {SHORTEST} at least; "
+            f"{name}'s token has {counted(len(token), 'character')}, want {SHORTEST} at least; "
             "make one with: openssl rand -hex 32"
         )
     return name, _digest(token.encode())

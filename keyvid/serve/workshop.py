@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 from anyio import to_thread
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.counting import counted
 from keyvid.errors import KeyvidError
 from keyvid.serve.job import Job
 from keyvid.serve.job_folder import JobFolder
@@ -30,6 +31,7 @@ from keyvid.serve.webhook import check_url
 
 _REMEMBER_SECONDS = 7 * 86400.0  # that a job was there, after its files are deleted
 _OLD_ROWS = 100  # that are forgotten at a time
+_ID_BYTES = 12
 _LINGER_SECONDS = 60.0  # in which a worker has noticed that its job is cancelled
 
 log = logging.getLogger(__name__)
@@ -162,10 +164,10 @@ class Workshop:
             refusal = self._register.refusal(client, self._workers.num_workers)
         if refusal:
             retry_after = max(math.ceil(refusal.retry_after), 1)
+            clips = counted(refusal.num_waiting, "clip")
             whose = " of yours" if refusal.reason == "client" else ""
             message = (
-                f"{refusal.num_waiting} clips{whose} are waiting, more are not taken; "
-                f"try again in {retry_after} s"
+                f"the queue has no room for more than {clips}{whose}; try again in {retry_after} s"
             )
             self._refuse(refusal.reason, message, retry_after)
 
@@ -191,7 +193,7 @@ class Workshop:
             RefusedError: as `check_open`, or it cannot be kept.
         """
         prepared = order.prepared
-        job_id = job_id or secrets.token_urlsafe(12)
+        job_id = job_id or id_of_bytes(secrets.token_bytes(_ID_BYTES))
         job = Job(
             id=job_id,
             folder=JobFolder(self._folder / job_id),
@@ -224,7 +226,7 @@ class Workshop:
     def id_of(self, client: str, key: str) -> str:
         """The id of the job that a client knows by a key; nobody else can tell it."""
         digest = hmac.digest(self._secret, f"{client}\0{key}".encode(), "sha256")
-        return base64.urlsafe_b64encode(digest[:12]).decode()
+        return id_of_bytes(digest[:_ID_BYTES])
 
     def find(self, job_id: str) -> Job | None:
         """The job of that id, None where there is none (any more)."""
@@ -329,3 +331,9 @@ class Workshop:
         reason = getattr(error, "strerror", None) or error
         log.error("orders cannot be kept in %s: %s", self._folder, reason)
         self._refuse("disk", f"orders cannot be kept now: {reason}; try again later", 60)
+
+
+def id_of_bytes(content: bytes) -> str:
+    """The id of a job, as long as 4/3 of `content`: never with a - in front, as options have."""
+    name = base64.urlsafe_b64encode(content).decode()
+    return f"A{name[1:]}" if name.startswith("-") else name

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from keyvid.bundle.manifest import Bundle
+from keyvid.counting import counted
 from keyvid.engines.engine import AUTO, probe_engine
 from keyvid.engines.spec import ENGINES
 from keyvid.errors import BundleError, SettingsError
@@ -194,4 +195,4 @@ def _of_result(
 
 def _size(frames: np.ndarray) -> str:
     count, height, width, _ = frames.shape
-    return f"{count} frames of {height}x{width}"
+    return f"{counted(count, 'frame')} of {height}x{width}"

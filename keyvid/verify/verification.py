@@ -8,6 +8,7 @@ from keyvid.bundle.manifest import PACKAGED
 from keyvid.engines.engine import choose_engine
 from keyvid.errors import SettingsError
 from keyvid.provenance.receipt import Making
+from keyvid.runtime.localizer import num_stages
 from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.progress import ProgressDisplay
 from keyvid.verify.clip import ClipFile, receipt_of_report
@@ -58,7 +59,7 @@ def verify_clip(path: Path, at_hand: AtHand) -> Iterator[Finding]:
     engine = choose_engine(at_hand.engine or choose_engine_for(making), bundle)
     with Pipeline(bundle, engine) as pipeline:
         prepared = prepare_again(pipeline, making, image, audio, at_hand.end)
-        with ProgressDisplay(len(bundle.stages)) as progress:
+        with ProgressDisplay(num_stages(bundle, prepared)) as progress:
             yield from remake(clip, receipt, pipeline, prepared, progress)
 
 

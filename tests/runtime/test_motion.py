@@ -11,6 +11,7 @@ import pytest
 from keyvid.bundle.manifest import Bundle
 from keyvid.errors import KeyvidError
 from keyvid.runtime.diffusion.keyframes import select_keyframes
+from keyvid.runtime.localizer import num_stages
 from keyvid.runtime.motion import (
     at_other_rate,
     draw_beats,
@@ -98,7 +99,7 @@ def test_beats_are_keyframes() -> None:
         ("0,nan", None, "holds NaN or infinity"),
         (np.zeros(47), None, "holds 47 values; want one for each of the 48 frames"),
         (np.zeros((3, 4)), None, "holds 3 x 4 values"),
-        (3.0, None, "holds a single values"),
+        (3.0, None, "holds 1 value; want"),
         (object(), None, "motion is "),
         ([(0.0, 1.0), (0.0, 2.0)], None, "not in ascending order"),
         ("auto", "2.5", "beats: 2.5 s is outside the clip, which lasts 2.00 s"),
@@ -178,6 +179,11 @@ def test_a_bundle_without_a_localizer(without_localizer: Bundle) -> None:
     assert prepared(motion=CURVE).motion.shape == (48,)
     assert prepared(beats=(0.5, 1.0)).motion.max() == 1.0
     assert not prepared(keyframes="uniform").motion.any()
+    counts = [
+        num_stages(without_localizer, prepared(**told))
+        for told in ({"motion": "packaged"}, {"motion": CURVE}, {"beats": (0.5, 1.0)})
+    ]
+    assert counts == [8, 7, 8], "the packaged model's joins where something is heard"
     assert prepared(motion=CURVE, beats=None).asked["motion"] == CURVE.tolist()
     assert json.dumps(prepared(beats=(0.5, 1.0)).asked)
 

@@ -132,6 +132,7 @@ def test_the_packaged_localizer_hears_for_any_bundle(warm, scene):
     told = warm(scene.frames[0], sound, settings=QUICK, motion=heard.motion)
     assert np.array_equal(told.frames, heard.frames), "a report's curve can be given back"
     assert "localizer" not in told.timings
+    assert (len(heard.timings), len(told.timings)) == (8, 7), "as `num_stages` counts"
     beats = warm(scene.frames[0], sound, settings=QUICK, beats="0.25,1.5")
     assert {6, 36} <= set(beats.keyframes.tolist())
     assert not beats.remarks

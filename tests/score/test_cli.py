@@ -120,7 +120,7 @@ def test_wrong_facts_are_explained(
     assert run(folder, "--json", tmp_path / "scores.json") == 2
     printed = capsys.readouterr()
     assert message in printed.err
-    assert printed.err.splitlines()[-1].startswith("keyvid-score: 1 of 4 videos were skipped")
+    assert printed.err.splitlines()[-1].startswith("keyvid-score: 1 of 4 videos skipped")
     assert "9 events in 3 clips" in printed.out
     scored = json.loads((tmp_path / "scores.json").read_text())
     assert [clip["name"] for clip in scored["clips"]] == ["b", "c", "d"]
@@ -138,7 +138,7 @@ def test_folders_without_videos_and_files_that_are_none_are_refused(
     assert run(tmp_path) == 2
     printed = capsys.readouterr()
     assert "a.mp4: not a video that can be read" in printed.err
-    assert "none of its 1 videos can be scored" in printed.err
+    assert "has 1 video, of which none can be scored, see above" in printed.err
     assert printed.out == ""
 
 
@@ -270,7 +270,7 @@ def test_av_align_stands_beside_the_other_measures(
     (tmp_path / "known.json").write_text(json.dumps({"events_s": EVENTS.tolist()}))
     assert run(tmp_path, "--av-align") == 0
     table = capsys.readouterr().out
-    assert "3 events in 1 clips" in table
+    assert "3 events in 1 clip;" in table
     assert "AV-Align" in table
 
 

@@ -195,7 +195,7 @@ def no_sound(path: Path) -> None:
     ("write", "message"),
     [
         (silent, "bad.mp4: silent from 0 s to 2 s, so nothing can fit; leave it out"),
-        (one_frame, "bad.mp4: 1 frames at times that do not all ascend; want a film, at least"),
+        (one_frame, "bad.mp4: 1 frame at times that do not all ascend; want a film, at least"),
         (no_picture, "bad.mp4: holds no picture; give a film"),
         (no_sound, "bad.gif: "),
         (lambda p: write_film(p, 0.5, 0.5, 1.5), "bad.mp4: lasts 1.50 s, the judge takes 2 s"),

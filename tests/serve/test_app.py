@@ -101,7 +101,7 @@ def test_a_full_queue_says_when_to_come_again(
     assert [job["before"] for job in waiting] == [1, 2]
     refused = client.post("/clips", **order())
     assert refused.status_code == 429
-    assert refused.json()["detail"].startswith("2 clips are waiting, more are not taken; try")
+    assert refused.json()["detail"].startswith("the queue has no room for more than 2 clips; try")
     assert 1 <= int(refused.headers["retry-after"]) <= 10
     assert 'keyvid_refused_total{reason="queue"} 1.0' in client.get("/metrics").text
     pipeline.may_go_on.set()
@@ -329,3 +329,33 @@ def test_the_interface_describes_itself(serve: Serve) -> None:
     assert {"image", "audio", "prompt", "length", "guidance-image"} <= set(form["properties"])
     assert set(post["responses"]) >= {"202", "400", "401", "413", "422", "429", "503"}
     assert description["components"]["schemas"]["JobAnswer"]["examples"][0]["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("limit=abc", "limit is 'abc'; want a whole number"),
+        ("limit=1.5", "limit is '1.5'; want a whole number"),
+        ("limit=", "limit is ''; want a whole number"),
+        ("limit=" + "9" * 5000, "limit is '" + "9" * 39 + "; want a smaller number"),
+        ("limit=0", "limit is '0'; want 1 at least"),
+        ("limit=%0a101", r"limit is '\n101'; want 100 at most"),
+        ("order=up", "order is 'up'; want 'asc' or 'desc'"),
+    ],
+)
+def test_wrong_queries_are_a_line_of_ours(serve: Serve, query: str, detail: str) -> None:
+    answer = serve().get(f"/v1/videos?{query}")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, detail)
+
+
+@pytest.mark.parametrize(
+    ("key", "detail"),
+    [
+        ("", "is ''; want 1 character at least"),
+        ("k" * 256, f"is '{'k' * 39}; want 255 characters at most"),
+        ("a b", "is 'a b'; want visible characters of ASCII"),
+    ],
+)
+def test_wrong_keys_are_a_line_of_ours(serve: Serve, order: Order, key: str, detail: str) -> None:
+    answer = serve().post("/clips", **order(), headers={"idempotency-key": key})
+    assert (answer.status_code, answer.json()["detail"]) == (422, f"idempotency-key {detail}")

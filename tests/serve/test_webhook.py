@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from keyvid.errors import SettingsError
-from keyvid.serve import webhook
+from keyvid.serve import dispatch, webhook
+from keyvid.serve.limits import Limits
 from keyvid.serve.webhook import DeliveryError, check_url, deliver, parse_secret, sign
 
 SECRET = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -290,3 +291,9 @@ def test_secrets(make: Callable[[], str]) -> None:
 def test_what_is_no_secret(text: str) -> None:
     with pytest.raises(SettingsError, match="make one with: echo whsec_"):
         parse_secret(text)
+
+
+def test_the_clip_is_there_as_long_as_messages_are_sent() -> None:
+    """Unless somebody chooses a shorter time than the default."""
+    waits = dispatch._FIRST_WAIT_SECONDS * (2 ** (dispatch._MOST_DELIVERIES - 1) - 1)
+    assert waits + dispatch._MOST_DELIVERIES * webhook.SECONDS < Limits().keep_seconds

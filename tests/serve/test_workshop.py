@@ -20,7 +20,7 @@ from keyvid.serve.job_folder import JobFolder
 from keyvid.serve.limits import Limits
 from keyvid.serve.order import Order, take_order
 from keyvid.serve.store import Store, StoreError
-from keyvid.serve.workshop import RefusedError, Workshop
+from keyvid.serve.workshop import RefusedError, Workshop, id_of_bytes
 from tests.serve.conftest import EXAMPLES, StandIn
 from tests.serve.queue import Queue
 
@@ -149,7 +149,9 @@ def test_the_pace_is_that_of_the_clips_before(
     workshop.submit(order(), "me")
     clock.now += 2.5
     assert refused(workshop).retry_after == 16
-    assert str(refused(workshop)) == "1 clips are waiting, more are not taken; try again in 16 s"
+    assert str(refused(workshop)) == (
+        "the queue has no room for more than 1 clip; try again in 16 s"
+    )
 
 
 def test_a_limit_for_each_client(open_workshop: Any, order: Any, pipeline: Silent) -> None:
@@ -158,7 +160,9 @@ def test_a_limit_for_each_client(open_workshop: Any, order: Any, pipeline: Silen
     wait_until(workshop.submit(order(), "me"), "running")
     workshop.submit(order(), "me")
     assert refused(workshop).reason == "client"
-    assert str(refused(workshop)).startswith("1 clips of yours are waiting")
+    assert str(refused(workshop)).startswith(
+        "the queue has no room for more than 1 clip of yours; try"
+    )
     workshop.check_open("you")
 
 
@@ -223,6 +227,7 @@ def test_what_was_there_is_there_after_a_restart(
         found = again.find(job.id)
         assert (found.state, found.error, found.ended) == (job.state, job.error, job.ended)
         assert (found.prompt, found.num_frames) == (job.prompt, job.num_frames)
+    assert wait_until(again.find(running.id), "running").started == running.started
     pipeline.may_go_on.set()
     for job in (running, queued):
         assert wait_for_end(again.find(job.id)).state == "done"
@@ -352,3 +357,14 @@ def test_an_order_whose_worker_is_gone_with_its_machine(
     pipeline.may_go_on.set()
     assert wait_for_end(job).state == "done"
     assert len(pipeline.made) == 1
+
+
+def test_no_id_looks_like_an_option(open_workshop: Any, order: Any) -> None:
+    """Those of the server before may; they are found all the same."""
+    assert id_of_bytes(bytes([0xF8, *range(11)])) == id_of_bytes(bytes([0x00, *range(11)]))
+    assert id_of_bytes(bytes([0xFC, *range(11)])).startswith("_")
+    workshop = open_workshop()
+    job = workshop.submit(order(), "me", job_id="-fterwards_12345")
+    assert wait_for_end(workshop.find("-fterwards_12345")).state == "done"
+    workshop.discard(job)
+    assert workshop.find("-fterwards_12345") is None

@@ -4,15 +4,18 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from keyvid.command import error_line, say
+from keyvid.counting import counted
 from keyvid.errors import KeyvidError, MediaError
 from keyvid.file_safety import beside, lock, open_regular
 from keyvid.runtime.jobs.job_file import Entry, Fault
+from keyvid.runtime.localizer import num_stages
 from keyvid.runtime.media.sources import shown
 from keyvid.runtime.networks.stages import Progress
 from keyvid.runtime.outputs import (
@@ -143,7 +146,7 @@ def run_jobs(
         missing = [entry for entry in entries if not results.has(entry)]
         num_made, num_failed = len(entries) - len(missing), len(faults)
         if num_made and missing:
-            say(f"{shown(path)}: {num_made} of {total} clips are there")
+            say(f"{shown(path)}: {num_made} of {total} clips made before")
         start = perf_counter()
         try:
             for number, outcome in enumerate(work(missing), 1):
@@ -153,16 +156,17 @@ def run_jobs(
                 pace = (perf_counter() - start) / number
                 _tell(outcome, number, len(missing), pace)
         except KeyboardInterrupt as stop:
-            stop.add_note(f"{num_made} of {total} clips are there, the same command makes the rest")
+            all_of_them = counted(total, "clip")
+            stop.add_note(f"{num_made} of {all_of_them} made, the same command makes the rest")
             raise
     if num_failed:
         raise KeyvidError(
-            f"{num_failed} of {total} jobs failed, see {shown(results.path)}; the same command "
-            "tries them again"
+            f"{num_failed} of {counted(total, 'job')} failed, see {shown(results.path)}; "
+            "the same command tries them again"
         )
     took = duration_text(perf_counter() - start)
-    made = f"{len(missing)} of them made in {took}" if missing else "all were there"
-    say(f"{shown(path)}: {total} clips, {made}")
+    made = f"{len(missing)} of them made in {took}" if missing else "all made before"
+    say(f"{shown(path)}: {counted(total, 'clip')}, {made}")
 
 
 def run_here(loading: dict[str, Any], entries: list[Entry]) -> Iterator[Outcome]:
@@ -174,27 +178,32 @@ def run_here(loading: dict[str, Any], entries: list[Entry]) -> Iterator[Outcome]
     if not entries:
         return
     with Pipeline.load(**loading) as pipeline:
-        num_stages = len(pipeline.bundle.stages)
         for number, entry in enumerate(entries, 1):
-            title = f"clip {number} of {len(entries)}"
-            with ProgressDisplay(num_stages, title=title) as progress:
-                outcome = run_entry(entry, pipeline, progress)
-            yield outcome
+            yield run_entry(entry, pipeline, f"clip {number} of {len(entries)}")
 
 
-def run_entry(entry: Entry, pipeline: Pipeline, progress: Progress | None = None) -> Outcome:
-    """Make one clip; what goes wrong is told in the outcome."""
+def run_entry(entry: Entry, pipeline: Pipeline, title: str | None = None) -> Outcome:
+    """Make one clip; what goes wrong is told in the outcome.
+
+    Args:
+        title: of what is shown of its progress, None to show nothing.
+    """
     start, error = perf_counter(), ""
     try:
         outputs = entry.outputs
         check_outputs(outputs, entry.request.files.values())
         prepared = pipeline.prepare(entry.request)
         resume = is_interrupted(outputs.output)
-        make_outputs(outputs, prepared, pipeline, progress, resume=resume)
+        with _showing(title, num_stages(pipeline.bundle, prepared)) as progress:
+            make_outputs(outputs, prepared, pipeline, progress, resume=resume)
     except Exception as failure:
         error = error_line(failure)
         log.info("%s failed", entry.name, exc_info=not isinstance(failure, KeyvidError))
     return Outcome(entry, perf_counter() - start, error)
+
+
+def _showing(title: str | None, stages: int) -> AbstractContextManager[Progress | None]:
+    return nullcontext() if title is None else ProgressDisplay(stages, title=title)
 
 
 def _tell(outcome: Outcome, number: int, total: int, pace: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from keyvid.command import CONTEXT, common_options, end_process, run_command, say
+from keyvid.counting import counted
 from keyvid.provenance.signing import signer_of, signing_options
 from keyvid.sampling import DEFAULT_QUALITY
 from keyvid.sizes import parse_size
@@ -190,6 +191,7 @@ def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> 
 
     isolation.warm_up()  # it starts while this process imports what it needs
 
+    from keyvid.runtime.localizer import num_stages
     from keyvid.runtime.outputs import (
         asked_for,
         check_outputs,
@@ -204,14 +206,15 @@ def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> 
     with _told_what_is_written(outputs.names) as written:
         pipeline = Pipeline.load(**loading)
         prepared = pipeline.prepare(request)
-        with ProgressDisplay(len(pipeline.bundle.stages)) as progress:
+        with ProgressDisplay(num_stages(pipeline.bundle, prepared)) as progress:
             clip = make_outputs(
                 outputs, prepared, pipeline, progress, resume=resume, on_written=written.append
             )
     log.info("%s: %s", pipeline.engine.name, pipeline.engine.reason)
     tell_output(outputs.output)
     took = duration_text(sum(clip.timings.values()))
-    say(f"{outputs.output}: {len(clip.frames)} frames in {took} on {pipeline.engine.name}")
+    frames = counted(len(clip.frames), "frame")
+    say(f"{outputs.output}: {frames} in {took} on {pipeline.engine.name}")
 
 
 def _make_all(

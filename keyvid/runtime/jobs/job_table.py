@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keyvid.bundle.strict_json import parse_json
+from keyvid.counting import counted
 from keyvid.errors import MediaError, SettingsError
 from keyvid.remarks import remark
 from keyvid.runtime.media.sources import open_source, shown
@@ -129,7 +130,8 @@ def _cells(keys: list[str], cells: list[str]) -> dict[str, str]:
     extra = [cell for cell in cells[len(keys) :] if cell.strip()]
     if extra:
         raise ValueError(
-            f"{len(cells)} cells under {len(keys)} keys, the last is {extra[-1]!r:.40}"
+            f"{counted(len(cells), 'cell')} under {counted(len(keys), 'key')}, "
+            f"the last is {extra[-1]!r:.40}"
         )
     values = {}
     for column, (key, cell) in enumerate(zip(keys, cells, strict=False), 1):

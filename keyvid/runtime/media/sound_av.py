@@ -10,6 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from keyvid.counting import counted
 from keyvid.errors import MediaError
 from keyvid.remarks import remark
 from keyvid.runtime.media.arguments import LATEST_SECOND
@@ -202,8 +203,8 @@ def _excerpt(
 def _say_what_is_missing(name: str, heard: _Heard) -> None:
     if heard.damaged:
         remark(
-            f"{name}: damaged at {min(heard.damaged):.2f} s, {len(heard.damaged)} packets in all; "
-            "what is lost is silence"
+            f"{name}: damaged at {min(heard.damaged):.2f} s, "
+            f"{counted(len(heard.damaged), 'packet')} in all; what is lost is silence"
         )
     elif heard.timeline.gaps:
         (first, end), *others = heard.timeline.gaps

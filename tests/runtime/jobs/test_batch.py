@@ -161,7 +161,7 @@ def test_a_second_start_does_what_is_missing_or_failed(
     assert made == [7]
     lines = [line for line in capsys.readouterr().err.splitlines() if "used from" not in line]
     there, first, second, _ = lines
-    assert there == "jobs.jsonl: 6 of 8 clips are there"
+    assert there == "jobs.jsonl: 6 of 8 clips made before"
     assert re.fullmatch(r"1 of 2, \d+ s left: 3.mp4 failed: picture.png: No such file.*", first)
     assert re.fullmatch(r"2 of 2: 7.mp4 in \d+ s", second)
     Path("missing.png").rename("picture.png")
@@ -170,7 +170,7 @@ def test_a_second_start_does_what_is_missing_or_failed(
     assert [row["line"] for row in results()] == [*range(1, 9), 4, 8, 4]
     capsys.readouterr()
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
-    assert capsys.readouterr() == ("", "jobs.jsonl: 8 clips, all were there\n")
+    assert capsys.readouterr() == ("", "jobs.jsonl: 8 clips, all made before\n")
     assert cli.main(["--jobs", "jobs.jsonl", "--eta", "0.5"]) == 2, (
         "other clips; one has no picture"
     )
@@ -222,7 +222,7 @@ def test_an_interruption_says_how_many_are_there(
         patch.setattr(Pipeline, "_animate", interrupted)
         assert cli.main(["--jobs", "jobs.jsonl"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "keyvid-infer: interrupted, 1 of 3 clips are there, the same command makes the rest"
+        "keyvid-infer: interrupted, 1 of 3 clips made, the same command makes the rest"
     )
     assert cli.main(["--jobs", "jobs.jsonl"]) == 0
     assert made == [0, 1, 2]
