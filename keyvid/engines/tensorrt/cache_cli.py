@@ -4,7 +4,8 @@ The cache is imported when it is looked at: its locks exist on POSIX systems onl
 is to say so itself elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from keyvid.engines.tensorrt.plan_options import plan_options
 
 if TYPE_CHECKING:
     from keyvid.engines.cache import Entry
+
+_OPENVINO = "OpenVINO"
 
 _FOLDER = click.option(
     "--folder",
@@ -126,5 +129,25 @@ def _describe(entry: "Entry | None") -> str:
     made = f"{known['kind']} {known['version']}" if "version" in known else known.get("kind", "")
     place = known.get("targets") or known.get("gpu", "")
     build = f", built in {entry.record['seconds']:.0f} s" if "seconds" in entry.record else ""
-    facts = ", ".join(filter(None, [made, place]))
+    facts = ", ".join(filter(None, [made, place, _why_stale(known)]))
     return f"{entry.created}  {entry.bytes / 1e6:8.1f} MB  {what}  {facts}{build}"
+
+
+def _why_stale(known: Mapping[str, str]) -> str:
+    """Why nobody takes a graph of an engine for the CPU any more, "" where somebody may.
+
+    Args:
+        known: its ingredients, see `keyvid.engines.kept_graph`.
+    """
+    from keyvid.engines import processor
+
+    if not known.get("kind", "").startswith(_OPENVINO):
+        return ""
+    try:
+        installed = version(_OPENVINO)
+    except PackageNotFoundError:
+        return "stale: OpenVINO is not installed"
+    if known.get("version", "").partition("-")[0] != installed:
+        return f"stale: OpenVINO {installed} is installed"
+    is_here = known.get("processor") == processor.fingerprint()
+    return "" if is_here else "stale: made for another processor"

@@ -1,11 +1,13 @@
 """keyvid-cache shows and removes what is kept."""
 
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import pytest
 
 from keyvid.bundle.manifest import Bundle
 from keyvid.engines.cache import Cache, key_of, plan_folder
+from keyvid.engines.processor import fingerprint
 from keyvid.engines.tensorrt.cache_cli import main
 from tests.engines.rtx import needs_rtx
 
@@ -41,6 +43,25 @@ def test_list_names_what_is_damaged(cache: Cache, capsys: pytest.CaptureFixture[
     (cache.folder / key_of(PLAN) / "plan").write_bytes(b"")
     main(["list", "--folder", str(cache.folder)])
     assert f"{key_of(PLAN)[:12]}  damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"version": "2020.1.0-1-a"}, f", stale: OpenVINO {installed('openvino')} is installed"),
+        ({"processor": "another"}, ", stale: made for another processor"),
+    ],
+)
+def test_list_names_graphs_that_nobody_takes_any_more(
+    changes: dict[str, str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"version": f"{installed('openvino')}-1-a", "processor": fingerprint()}
+    made = {"kind": "OpenVINO model", "file": "vae.onnx", **here, **changes}
+    Cache(tmp_path / "graphs").put(made, b"compiled")
+    main(["list", "--folder", str(tmp_path / "graphs")])
+    line = capsys.readouterr().out.rstrip()
+    assert line.endswith(f"vae.onnx  OpenVINO model {made['version']}{why}")
 
 
 def test_clear(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
