@@ -25,7 +25,7 @@ COMMANDS = {
     ),
     "verify": Entry("keyvid.verify.cli", "Check whether a clip is what its receipt says"),
     "score": Entry(
-        "keyvid.score.cli", "Score how well clips follow their sound (needs keyvid[score])"
+        "keyvid.score.command.cli", "Score how well clips follow their sound (needs keyvid[score])"
     ),
     "serve": Entry("keyvid.serve.cli", "Make clips over HTTP, with a page (needs keyvid[serve])"),
     "export": Entry("keyvid.export.cli", "Export a model to ONNX (needs keyvid[export])"),

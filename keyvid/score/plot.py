@@ -1,5 +1,6 @@
 """Motion in clips beside their events, on one page."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,13 @@ def motion_panel(film: Film, seen: Observation, truth: Film | None = None) -> Mo
     wanted = motion_curve(truth.frames, truth.times) if truth else None
     strikes = seen.strikes["tracked pose"]
     return MotionPanel(title, film.times, curve, wanted, seen.events, strikes, film.duration)
+
+
+def motion_page(panels: Sequence[MotionPanel], title: str) -> bytes:
+    """The page of `draw_motion` as a PNG."""
+    page = io.BytesIO()
+    draw_motion(panels, title).save(page, "PNG")
+    return page.getvalue()
 
 
 def draw_motion(panels: Sequence[MotionPanel], title: str) -> Image.Image:

@@ -19,8 +19,8 @@ from keyvid.export.source import Source
 from keyvid.export.stages import AVSYNC_STAGES, Variant
 from keyvid.export.tensorrt_check import find_problems
 from keyvid.export.verify import read_nodes
-from keyvid.score.relsync import relsync
-from keyvid.score.relsync_judge import Judge
+from keyvid.score.relsync.judge import Judge
+from keyvid.score.relsync.verdicts import relsync
 from keyvid_ref.checkpoint import AVSYNC_FOLDERS, find_avsync
 from keyvid_ref.presets import AVSYNC
 from tests.avsync import write_release

@@ -1,16 +1,29 @@
 """How much of a shifted sound the judge notices, as a curve."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from keyvid.score.relsync import SHIFTS_MS, Estimate
+from keyvid.score.relsync.verdicts import SHIFTS_MS, Estimate, Verdict, signed_sensitivity
 
 _WIDTH, _HEIGHT = 720, 360
 _LEFT, _TOP, _RIGHT, _BOTTOM = 64, 84, 24, 48
 _SMOOTH = 3  # drawn this much larger and shrunk: Pillow's lines have no antialiasing
 _INK, _GREY, _GRID, _PAPER = "#22303c", "#6b7780", "#e3e7ea", "#ffffff"
 _COLOURS = ("#1f5f8b", "#d1495b")
+
+
+def sensitivity_page(verdicts: Sequence[Verdict], *, with_true: bool) -> bytes:
+    """A PNG of what the judge notices in films, and in the true ones if there are any."""
+    curves = {"films": signed_sensitivity(verdicts, true=False)}
+    if with_true:
+        curves["true films"] = signed_sensitivity(verdicts, true=True)
+    page = io.BytesIO()
+    draw_sensitivity(curves, "RelSync of a film with its sound later, against itself").save(
+        page, "PNG"
+    )
+    return page.getvalue()
 
 
 def draw_sensitivity(curves: Mapping[str, Mapping[int, Estimate]], title: str) -> Image.Image:

@@ -11,8 +11,8 @@ import numpy as np
 
 from keyvid.runtime.mel import SAMPLE_RATE
 from keyvid.score.bootstrap import Interval, interval, resample
-from keyvid.score.relsync_excerpts import Excerpt
-from keyvid.score.relsync_judge import Judge
+from keyvid.score.relsync.excerpts import Excerpt
+from keyvid.score.relsync.judge import Judge
 
 SHIFTS_MS = (42, 83, 167, 333)  # one, two, four and eight frames at 24 fps
 _SIGNED_MS = (*(-ms for ms in reversed(SHIFTS_MS)), 0, *SHIFTS_MS)

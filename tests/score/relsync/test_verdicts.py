@@ -13,10 +13,10 @@ from PIL import Image
 from keyvid.errors import MediaError
 from keyvid.runtime.media.sound import Sound
 from keyvid.runtime.media.video import write_video
-from keyvid.score import cli
-from keyvid.score.relsync import relsync, shift_sound
-from keyvid.score.relsync_excerpts import Span, choose_starts, read_excerpts
-from keyvid.score.relsync_pixels import prepare_frames, shrink_frames
+from keyvid.score.command import cli
+from keyvid.score.relsync.excerpts import Span, choose_starts, read_excerpts
+from keyvid.score.relsync.pixels import prepare_frames, shrink_frames
+from keyvid.score.relsync.verdicts import relsync, shift_sound
 from keyvid_ref.avsync import prepare_frames as reference_frames
 
 SPAN = Span(12, 6)
@@ -67,7 +67,7 @@ def films(tmp_path, monkeypatch):
     for name in ("good", "late", "more"):
         write_film(tmp_path / "true" / f"{name}.webm", flash=1, click=1)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("keyvid.score.relsync_judge.Judge", FakeJudge)
+    monkeypatch.setattr("keyvid.score.relsync.judge.Judge", FakeJudge)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from keyvid.runtime.media.sound import Sound, read_sound, to_mono
 from keyvid.runtime.media.sources import decoder_message, shown
 from keyvid.runtime.mel import SAMPLE_RATE
 from keyvid.score.film import list_videos
-from keyvid.score.relsync_pixels import shrink_frames
+from keyvid.score.relsync.pixels import shrink_frames
 
 _SHORT = 0.05  # seconds that a film may lack: containers round
 _APART = 0.5  # seconds between the beginnings of excerpts, at least

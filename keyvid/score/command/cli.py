@@ -3,7 +3,6 @@
 Scoring needs scipy, which is imported when it is used, so that `--help` comes at once.
 """
 
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,7 @@ from keyvid.command import CONTEXT, common_options, run_command
 from keyvid.counting import counted
 from keyvid.errors import MediaError, SettingsError
 from keyvid.runtime.media.outputs import check_output, write_atomic
-from keyvid.runtime.media.sources import shown
-from keyvid.score.relsync_cli import relsync_command
+from keyvid.score.relsync.cli import relsync_command
 
 _PATH = click.Path(path_type=Path)
 
@@ -80,46 +78,20 @@ def _score(folder: Path, json_file: Path | None, plot: Path | None, with_av_alig
         if path:
             check_output(path, suffix)
 
-    from keyvid.score.av_align import Alignment, align_video, format_alignments
-    from keyvid.score.film import has_facts, list_videos, read_each, read_films
-    from keyvid.score.plot import MAX_PANELS, MotionPanel, draw_motion, motion_panel
-    from keyvid.score.report import format_scores
-    from keyvid.score.results import Observation, observe, to_json
+    from keyvid.score.folder import score_folder
+    from keyvid.score.plot import MAX_PANELS, motion_page
 
-    names = list_videos(folder)
-    alignments: list[Alignment] = list(read_each(names, align_video)) if with_av_align else []
-    known = [name for name in names if has_facts(name)] if with_av_align else names
-    clips: list[Observation] = []
-    panels: list[MotionPanel] = []
-    with click.progressbar(known, label="videos", file=sys.stderr) as videos:
-        for film in read_films(videos):
-            clips.append(observe(film))
-            if plot and len(panels) < MAX_PANELS:
-                panels.append(motion_panel(film, clips[-1]))
-    unread = len(names) - len(alignments) if with_av_align else 0
-    left_out = max(unread, len(known) - len(clips))
-    if not clips and not alignments:
-        raise MediaError(
-            f"{shown(folder)}: has {counted(left_out, 'video')}, of which none can be scored, "
-            "see above"
-        )
+    num_panels = MAX_PANELS if plot else 0
+    found = score_folder(folder, with_av_align=with_av_align, num_panels=num_panels)
     if json_file:
-        result = to_json(clips) if clips else {"clips": []}
-        if with_av_align:
-            result["av_align"] = {clip.name: clip.value for clip in alignments}
-        write_atomic(json_file, json.dumps(result, indent=1).encode() + b"\n")
-    if plot and panels:
-        page = io.BytesIO()
-        draw_motion(panels, f"{folder.resolve().name}: motion").save(page, "PNG")
-        write_atomic(plot, page.getvalue())
-    tables = [format_scores(clips)] if clips else []
-    if with_av_align:
-        tables.append(format_alignments(alignments))
-    click.echo("\n".join(tables), nl=False)
-    if left_out:
+        write_atomic(json_file, json.dumps(found.to_json(), indent=1).encode() + b"\n")
+    if plot and found.panels:
+        write_atomic(plot, motion_page(found.panels, f"{folder.resolve().name}: motion"))
+    click.echo(str(found), nl=False)
+    if found.num_skipped:
+        videos = counted(found.num_videos, "video")
         raise MediaError(
-            f"{left_out} of {counted(len(names), 'video')} skipped, see above; "
-            "repair or remove them"
+            f"{found.num_skipped} of {videos} skipped, see above; repair or remove them"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keyvid.score import cli
+from keyvid.score.command import cli
 from tests.score.squares import EVENTS, PLACES, draw_square
 
 
@@ -202,7 +202,7 @@ class Without:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Without())
-from keyvid.score.cli import main
+from keyvid.score.command.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

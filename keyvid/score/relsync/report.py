@@ -1,6 +1,6 @@
 """RelSync as tables, to be read as they are."""
 
-from keyvid.score.relsync import SHIFTS_MS, Estimate, RelSync, Sensitivity
+from keyvid.score.relsync.verdicts import SHIFTS_MS, Estimate, RelSync, Sensitivity
 from keyvid.score.report import Table
 
 EXPLANATIONS = (

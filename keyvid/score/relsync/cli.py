@@ -1,6 +1,5 @@
 """`keyvid-score relsync`: the command line around the judge."""
 
-import io
 import json
 import logging
 import sys
@@ -73,17 +72,16 @@ def relsync_command(
             check_output(path, suffix)
 
     from keyvid.bundle.manifest import Bundle
-    from keyvid.score.relsync import (
+    from keyvid.score.relsync.excerpts import find_films, read_excerpts
+    from keyvid.score.relsync.judge import Judge, judge_facts
+    from keyvid.score.relsync.plot import sensitivity_page
+    from keyvid.score.relsync.report import format_relsync
+    from keyvid.score.relsync.verdicts import (
         Verdict,
         judge_excerpts,
         score_films,
-        signed_sensitivity,
         to_json,
     )
-    from keyvid.score.relsync_excerpts import find_films, read_excerpts
-    from keyvid.score.relsync_judge import Judge
-    from keyvid.score.relsync_plot import draw_sensitivity
-    from keyvid.score.relsync_report import format_relsync
 
     loaded = Bundle.load(bundle)
     judge = Judge(loaded, engine, threads)
@@ -97,23 +95,12 @@ def relsync_command(
     judge.close()
     if json_file:
         protocol = {
-            "bundle": loaded.name,
-            "weights": loaded.weights,
-            "files": {n: f.sha256 for n, f in loaded.files.items() if n.endswith(".safetensors")},
-            "engine": judge.engine,
-            "frames": judge.span.num_frames,
-            "fps": judge.span.fps,
+            **judge_facts(judge, loaded),
             "excerpts": excerpts,
             "first_size": first_size,
             "reference": reference is not None,
         }
         write_atomic(json_file, json.dumps(to_json(verdicts, protocol), indent=1).encode() + b"\n")
     if plot:
-        curves = {"films": signed_sensitivity(verdicts, true=False)}
-        if reference:
-            curves["true films"] = signed_sensitivity(verdicts, true=True)
-        page = io.BytesIO()
-        title = "RelSync of a film with its sound later, against itself"
-        draw_sensitivity(curves, title).save(page, "PNG")
-        write_atomic(plot, page.getvalue())
+        write_atomic(plot, sensitivity_page(verdicts, with_true=reference is not None))
     click.echo(format_relsync(score_films(verdicts)), nl=False)

@@ -1,6 +1,7 @@
 """The judge of a bundle, open: how well sounds and frames fit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +10,8 @@ from keyvid.bundle.specs import TensorSpec
 from keyvid.engines.engine import AUTO, Engine, choose_engine, open_engine
 from keyvid.errors import BundleError, EngineError
 from keyvid.runtime.mel import SAMPLE_RATE, log_mel
-from keyvid.score.relsync_excerpts import Span
-from keyvid.score.relsync_pixels import prepare_frames
+from keyvid.score.relsync.excerpts import Span
+from keyvid.score.relsync.pixels import prepare_frames
 
 _STAGES = ("avsync_audio", "avsync_video", "avsync_head")
 _MAKE_ONE = "make one with keyvid-export --preset avsync"
@@ -91,6 +92,19 @@ class Judge:
                 self._bundle, stage, engine=self.engine, branches=batch, threads=self._threads
             )
         return self._open[stage, batch]
+
+
+def judge_facts(judge: Judge, bundle: Bundle) -> dict[str, Any]:
+    """Which judge it is and what it is shown, as JSON values."""
+    weights = {n: f.sha256 for n, f in bundle.files.items() if n.endswith(".safetensors")}
+    return {
+        "bundle": bundle.name,
+        "weights": bundle.weights,
+        "files": weights,
+        "engine": judge.engine,
+        "frames": judge.span.num_frames,
+        "fps": judge.span.fps,
+    }
 
 
 def _check_judge(bundle: Bundle) -> None:

@@ -1,0 +1,1 @@
+"""`keyvid-score`."""
