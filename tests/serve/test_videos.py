@@ -172,4 +172,4 @@ def test_failed_and_unfinished_videos(serve: Serve, pipeline: StandIn) -> None:
     video = wait_for_status(client, path, "failed")
     assert video["error"]["code"] == "failed"
     assert "MemoryError" in video["error"]["message"]
-    assert client.get("/v1/videos?limit=0").json()["error"]["message"].startswith("limit: ")
+    assert client.get("/v1/videos?limit=0").json()["error"]["message"].startswith("limit is ")
