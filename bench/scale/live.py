@@ -12,65 +12,23 @@ How long clips take is measured first, with all workers busy; nothing is fitted 
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
-import httpx2
 import numpy as np
 
 from bench.scale.arrivals import DAY, Order, draw_orders
 from bench.scale.costs import Costs
 from bench.scale.plan import WHOLE, Outcome, Plan
 from bench.scale.plant import Plant
+from bench.scale.server import Made, Server, client_of
 from keyvid.command import run_command
-from keyvid.errors import SettingsError
 from keyvid.score.report import Table
 from keyvid.serve.scheduling import Rules
 
-_SEGMENT_SECONDS = 2.0
 _LENGTHS = {1.0: 0.7, 2.0: 0.2, 3.0: 0.1}  # in segments
-_POLL_SECONDS = 0.5
 _SIMULATED = 40  # runs with other seeds of the spread
-
-
-@dataclass(frozen=True)
-class Made:
-    """A clip of the server: seconds since 1970."""
-
-    segments: float
-    created: float
-    started: float
-    ended: float
-
-
-@dataclass
-class Server:
-    """A server, and what is ordered there.
-
-    Attributes:
-        form: fields of all orders.
-    """
-
-    client: httpx2.Client
-    files: dict[str, tuple[str, bytes]]
-    form: dict[str, str]
-
-    def order(self, segments: float) -> str:
-        """Order a clip; gives its id."""
-        form = {**self.form, "length": f"{segments * _SEGMENT_SECONDS:g}"}
-        answer = self.client.post("/clips", data=form, files=self.files)
-        if answer.status_code != 202:
-            raise SettingsError(f"the server refuses: {answer.status_code} {answer.text[:200]}")
-        return str(answer.json()["id"])
-
-    def wait_for(self, name: str, segments: float) -> Made:
-        """The clip, when it is there."""
-        while (job := self.client.get(f"/clips/{name}").json())["state"] in ("queued", "running"):
-            time.sleep(_POLL_SECONDS)
-        if job["state"] != "done":
-            raise SettingsError(f"clip {name}: {job['error']}")
-        return Made(segments, job["created"], job["started"], job["ended"])
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -100,22 +58,15 @@ def _live(
     form: tuple[str, ...],
     seed: int,
 ) -> None:
-    fields = dict(pair.split("=", 1) for pair in form)
-    files = {"image": (image.name, image.read_bytes()), "audio": (audio.name, audio.read_bytes())}
-    header = ["busy", "", "mean wait", "p95 of wait", "clips a minute"]
-    with httpx2.Client(base_url=url, timeout=60) as client:
-        server = Server(client, files, fields)
+    table = Table(["busy", "", "mean wait", "p95 of wait", "clips a minute"], [])
+    with client_of(url, image, audio, *form) as server:
         costs, spread = measure(server, workers)
         click.echo(f"a clip of two seconds takes {costs.clip(1):.2f} s, all workers busy\n")
-        table = Table(header, [])
+        plan = Plan(costs, {WHOLE: workers}, Rules(waiting=10_000), spread=spread)
         for share in busy:
             wanted = list(draw_load(share, orders, workers, costs, seed))
             made = send(server, wanted)
-            first = made[0].created
-            came = [replace(o, at=m.created - first) for o, m in zip(wanted, made, strict=True)]
-            plan = Plan(costs, {WHOLE: workers}, Rules(waiting=10_000), spread=spread)
-            runs = [Plant(plan, other).run(came) for other in range(_SIMULATED)]
-            rows = {"server": [outcome_of(made)], "simulated": runs}
+            rows = {"server": [outcome_of(made)], "simulated": simulate(plan, wanted, made)}
             table.rows += [[f"{share:.0%}", name, *_told(of)] for name, of in rows.items()]
             click.echo(f"{table}\n")
 
@@ -153,6 +104,13 @@ def send(server: Server, orders: Sequence[Order]) -> list[Made]:
         names.append(server.order(order.segments))
     pairs = zip(names, orders, strict=True)
     return [server.wait_for(name, order.segments) for name, order in pairs]
+
+
+def simulate(plan: Plan, orders: Sequence[Order], made: Sequence[Made]) -> list[Outcome]:
+    """What a plan makes of orders at the times at which they came to the server."""
+    first = made[0].created
+    came = [replace(o, at=m.created - first) for o, m in zip(orders, made, strict=True)]
+    return [Plant(plan, other).run(came) for other in range(_SIMULATED)]
 
 
 def outcome_of(made: Sequence[Made]) -> Outcome:

@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-import httpx2
 import numpy as np
 
+from bench.scale.server import client_of
 from keyvid.command import run_command
 from keyvid.counting import counted
-from keyvid.errors import SettingsError
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -37,16 +36,13 @@ def main(args: Sequence[str] | None = None) -> int:
 @click.option("--clients", default=4, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True)
 def _rate(image: Path, audio: Path, url: str, clients: int, seconds: float) -> None:
-    files = {"image": (image.name, image.read_bytes()), "audio": (audio.name, audio.read_bytes())}
     end = time.monotonic() + seconds
 
     def post_until_end() -> list[float]:
         taken = []
-        with httpx2.Client(base_url=url, timeout=60) as client:
+        with client_of(url, image, audio) as server:
             while (began := time.monotonic()) < end:
-                answer = client.post("/clips", files=files)
-                if answer.status_code != 202:
-                    raise SettingsError(f"refused: {answer.status_code} {answer.text[:200]}")
+                server.order()
                 taken.append(time.monotonic() - began)
         return taken
 

@@ -49,6 +49,22 @@ def _inputs() -> list[Any]:
     ]
 
 
+def _schema(name: str, title: str, description: str, *more: Any) -> Any:
+    """What a node takes and gives.
+
+    Args:
+        more: inputs that only this one has.
+    """
+    return io.Schema(
+        node_id=name,
+        display_name=f"KeyVID: {title}",
+        category=CATEGORY,
+        description=description,
+        inputs=[*_inputs(), *more],
+        outputs=_outputs(),
+    )
+
+
 def _outputs() -> list[Any]:
     return [
         io.Video.Output(
@@ -86,17 +102,12 @@ class Animate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
         """What the node takes and gives."""
-        return io.Schema(
-            node_id="KeyVIDAnimate",
-            display_name="KeyVID: animate a picture to a sound",
-            category=CATEGORY,
-            description="Makes a video in which things move when they are heard.",
-            inputs=[
-                *_inputs(),
-                io.String.Input("bundle", default="tiny", tooltip="A packaged model or a folder"),
-                io.Combo.Input("engine", options=list(ENGINES), default=ENGINES[0]),
-            ],
-            outputs=_outputs(),
+        return _schema(
+            "KeyVIDAnimate",
+            "animate a picture to a sound",
+            "Makes a video in which things move when they are heard.",
+            io.String.Input("bundle", default="tiny", tooltip="A packaged model or a folder"),
+            io.Combo.Input("engine", options=list(ENGINES), default=ENGINES[0]),
         )
 
     @classmethod
@@ -111,20 +122,15 @@ class AnimateOnServer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
         """What the node takes and gives."""
-        return io.Schema(
-            node_id="KeyVIDAnimateOnServer",
-            display_name="KeyVID: animate on a server",
-            category=CATEGORY,
-            description="Has a keyvid-serve make the video. Its token is read from the "
+        return _schema(
+            "KeyVIDAnimateOnServer",
+            "animate on a server",
+            "Has a keyvid-serve make the video. Its token is read from the "
             "environment variable KEYVID_TOKEN, as workflows are shared.",
-            inputs=[
-                *_inputs(),
-                io.String.Input("server", default="http://127.0.0.1:7860"),
-                io.Float.Input(
-                    "timeout", default=600.0, min=1.0, max=86_400.0, tooltip="Seconds to wait"
-                ),
-            ],
-            outputs=_outputs(),
+            io.String.Input("server", default="http://127.0.0.1:7860"),
+            io.Float.Input(
+                "timeout", default=600.0, min=1.0, max=86_400.0, tooltip="Seconds to wait"
+            ),
         )
 
     @classmethod

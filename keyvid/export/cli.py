@@ -4,9 +4,11 @@ Torch is imported when something is exported, so that `--help` comes at once.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +20,9 @@ from keyvid.errors import SettingsError
 from keyvid.sizes import format_size
 
 if TYPE_CHECKING:
+    from keyvid.engines.tensorrt.plans import PlanOptions
     from keyvid.export.build import StageReport
+    from keyvid_ref.presets import Preset
 
 _HALF_LEGEND = (
     "rounding: error if each result is rounded to float16; largest value, and in which module, and "
@@ -118,71 +122,92 @@ def _export(
     An existing bundle at --out keeps the stages that are not exported, and stays unchanged if the
     export fails. To build the plans of an existing bundle, use keyvid-cache build.
     """
-    from keyvid.engines.tensorrt.plans import PlanOptions, build_plans, format_plans
+    from keyvid.engines.tensorrt.plans import build_plans, format_plans
 
-    plans = None
-    if engine:  # before an export that would be in vain
-        plans = PlanOptions.parse(engine, target, max_memory, with_plans)
-    elif target or max_memory or with_plans:
-        raise SettingsError("--target, --max-memory and --with-plans go with --engine tensorrt-rtx")
+    plans = _plan_options(engine, target, max_memory, with_plans)  # before an export in vain
     if not from_hub and (revision or drop_downloads):
         raise SettingsError("--revision and --drop-downloads go with --from-hub")
+    _require_packages()
+    from keyvid.export.build import build_bundle
+    from keyvid.export.inputs import open_inputs
+    from keyvid.export.released import REVISION
+    from keyvid_ref.presets import AVSYNC, PRESETS
+
+    presets = {**PRESETS, AVSYNC.name: AVSYNC}
+    _check_names("preset", [preset], presets)
+    inputs = open_inputs(
+        presets[preset],
+        _chosen_stages(presets[preset], stages),
+        weights,
+        random_weights,
+        _given(released),
+        (revision or REVISION) if from_hub else None,
+    )
+    out = out or Path(f"{preset}-bundle")
+    say = partial(click.echo, err=True)
+    how: Any = {"precision": precision, "verify": verify, "drop_downloads": drop_downloads}
+    reports = build_bundle(
+        inputs.source,
+        out,
+        inputs.stages,
+        families=tuple(dict.fromkeys(families)),
+        prepare=partial(inputs.announce, out=out, say=say, **how),
+        progress=say,
+        **how,
+    )
+    click.echo(format_table(reports))
+    if plans:
+        click.echo(format_plans(list(build_plans(Bundle.load(out), plans, inputs.stages, say))))
+    click.echo(out)
+
+
+def _plan_options(
+    engine: str | None, target: str | None, max_memory: int | None, with_plans: bool
+) -> "PlanOptions | None":
+    """Which plans to build, None for none.
+
+    Raises:
+        SettingsError: they cannot be built here, or it is not said for which engine.
+    """
+    from keyvid.engines.tensorrt.plans import PlanOptions
+
+    if engine:
+        return PlanOptions.parse(engine, target, max_memory, with_plans)
+    if target or max_memory or with_plans:
+        raise SettingsError("--target, --max-memory and --with-plans go with --engine tensorrt-rtx")
+    return None
+
+
+def _require_packages() -> None:
+    """Import torch and all that the export takes, and let the lines that help nobody be."""
     try:
-        from keyvid.export.build import build_bundle
-        from keyvid.export.inputs import open_inputs
-        from keyvid.export.released import REVISION
-        from keyvid.export.stages import stages_of
-        from keyvid_ref.checkpoint import find_avsync
-        from keyvid_ref.presets import AVSYNC, PRESETS
+        for module in ("keyvid.export.build", "keyvid.export.inputs"):
+            import_module(module)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{error.name} is not installed; run pip install 'keyvid[export]'"
         ) from error
     for name in ("torch.onnx", "onnxscript"):  # of torchvision, of splits that stay
         logging.getLogger(name).setLevel(logging.ERROR)
-    presets = {**PRESETS, AVSYNC.name: AVSYNC}
-    _check_names("preset", [preset], presets)
-    valid = stages_of(presets[preset])
-    _check_names("stage", stages, valid)
-    chosen = [name for name in valid if name in stages]
-    out = out or Path(f"{preset}-bundle")
+
+
+def _chosen_stages(preset: "Preset", names: Sequence[str]) -> list[str]:
+    """Those of a preset that are named, in its order."""
+    from keyvid.export.stages import stages_of
+
+    valid = stages_of(preset)
+    _check_names("stage", names, valid)
+    return [name for name in valid if name in names]
+
+
+def _given(released: Mapping[str, Path | None]) -> dict[str, Path]:
+    """The released files that are named, with those of a folder of the judge."""
+    from keyvid_ref.checkpoint import find_avsync
+
     given = {name: path for name, path in released.items() if path}
     if folder := given.pop("avsync", None):
         given |= find_avsync(folder)
-
-    def progress(line: str) -> None:
-        click.echo(line, err=True)
-
-    def prepare(unfinished: Sequence[str], written: Collection[str]) -> None:
-        inputs.announce(
-            unfinished,
-            written,
-            out,
-            precision=precision,
-            verify=verify,
-            drop_downloads=drop_downloads,
-            say=progress,
-        )
-
-    wanted = (revision or REVISION) if from_hub else None
-    inputs = open_inputs(presets[preset], chosen, weights, random_weights, given, wanted)
-    reports = build_bundle(
-        inputs.source,
-        out,
-        inputs.stages,
-        precision=precision,
-        families=tuple(dict.fromkeys(families)),
-        verify=verify,
-        drop_downloads=drop_downloads,
-        prepare=prepare,
-        progress=progress,
-    )
-    click.echo(format_table(reports))
-    if plans:
-        click.echo(
-            format_plans(list(build_plans(Bundle.load(out), plans, inputs.stages, progress)))
-        )
-    click.echo(out)
+    return given
 
 
 def _check_names(kind: str, names: Iterable[str], valid: Collection[str]) -> None:

@@ -27,31 +27,38 @@ _FRACTION_BITS = 16
 _BITS_PER_CHANNEL = 96_000  # per second; the most that AAC can use for a channel at 16 kHz
 
 
-def encode(
-    path: Path,
-    kind: str,
-    frames: Iterable[npt.NDArray[np.uint8]],
-    fps: int,
-    sound: Sound,
-    tags: Mapping[str, str] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Footage:
+    """What is to be seen and heard in a file.
+
+    Attributes:
+        frames: (H, W, 3) uint8 each; H and W even.
+        enlarged: by how much and how the frames were.
+    """
+
+    frames: Iterable[npt.NDArray[np.uint8]]
+    fps: int
+    sound: Sound
+    enlarged: tuple[int, str] = (1, "lanczos")
+
+
+def encode(path: Path, kind: str, footage: Footage, tags: Mapping[str, str] | None = None) -> None:
     """Write the file `path` as a container of `kind`, a key of CONTAINERS.
 
     Args:
-        frames: (H, W, 3) uint8 each; H and W even.
         tags: metadata of the file, by FFmpeg's names.
     Raises:
         MediaError: there is no frame.
         OSError: the file cannot be written.
     """
-    chosen = CONTAINERS[kind]
+    chosen, fps = CONTAINERS[kind], footage.fps
     options = dict(chosen.muxer_options)
     with av.open(str(path), "w", format=chosen.muxer, options=options) as container:
         container.metadata.update(tags or {})
         video: Any = container.add_stream(chosen.codec, rate=fps, options=dict(chosen.options))
-        track = _SoundTrack(container, chosen, sound) if chosen.sound_codec else None
+        track = _SoundTrack(container, chosen, footage.sound) if chosen.sound_codec else None
         number = -1
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(footage.frames):
             if not number:
                 _describe(video, chosen, frame)
             picture = _picture(frame, chosen)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from keyvid.runtime.media.carrier import (
     placeholder,
     tags_of,
 )
-from keyvid.runtime.media.encoder import encode, written_rate
+from keyvid.runtime.media.encoder import Footage, encode, written_rate
 from keyvid.runtime.media.packets import PICTURES, SOUNDS, packet_digests
 from keyvid.runtime.media.sound import Sound
 
@@ -68,29 +68,19 @@ class _Look:
             yield frame
 
 
-def encode_labelled(
-    path: Path,
-    kind: str,
-    frames: Iterable[npt.NDArray[np.uint8]],
-    fps: int,
-    sound: Sound,
-    label: Label,
-    enlarged: tuple[int, str],
-) -> str | None:
+def encode_labelled(path: Path, kind: str, footage: Footage, label: Label) -> str | None:
     """As `encode`, with a label; gives the receipt that was written, None for none.
 
-    Args:
-        enlarged: by how much and how the frames were.
     Raises:
         MediaError, OSError: as `encode`.
         ProvenanceError: it cannot be signed.
     """
     receipt = None
     if not label.has_receipt or kind not in HOLD_RECEIPTS:
-        encode(path, kind, frames, fps, sound, tags_of(kind, None))
+        encode(path, kind, footage, tags_of(kind, None))
         add_mark(path, kind, None)
     else:
-        receipt = _encode_with_receipt(path, kind, frames, fps, sound, label.making, enlarged)
+        receipt = _encode_with_receipt(path, kind, footage, label.making)
     if label.signer:
         with temporary_file(path.parent) as (_, signed):
             label.signer.sign(path, signed, kind, receipt, label.picture)
@@ -98,24 +88,18 @@ def encode_labelled(
     return receipt
 
 
-def _encode_with_receipt(
-    path: Path,
-    kind: str,
-    frames: Iterable[npt.NDArray[np.uint8]],
-    fps: int,
-    sound: Sound,
-    making: Making,
-    enlarged: tuple[int, str],
-) -> str:
-    loudness = pack(sound_likeness(sound.samples, sound.rate, making.num_frames / fps))
+def _encode_with_receipt(path: Path, kind: str, footage: Footage, making: Making) -> str:
+    sound, seconds = footage.sound, making.num_frames / footage.fps
+    loudness = pack(sound_likeness(sound.samples, sound.rate, seconds))
 
     def writing(pictures: Packets, sounds: Packets | None, look: str, file: str) -> Writing:
-        return Writing(kind, *enlarged, pictures, sounds, look, loudness, file)
+        return Writing(kind, *footage.enlarged, pictures, sounds, look, loudness, file)
 
     longest = writing(*_longest(kind, making.num_frames, sound))
     reserved = placeholder(len(write_receipt(making, longest)))
     look = _Look(making.num_frames)
-    encode(path, kind, look.watch(frames), fps, sound, tags_of(kind, reserved))
+    watched = replace(footage, frames=look.watch(footage.frames))
+    encode(path, kind, watched, tags_of(kind, reserved))
     add_mark(path, kind, reserved)
     with path.open("rb", buffering=0) as file:
         digests = packet_digests(file)

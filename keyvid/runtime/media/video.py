@@ -18,7 +18,7 @@ from keyvid.containers import CONTAINERS
 from keyvid.errors import MediaError, SettingsError
 from keyvid.remarks import remark
 from keyvid.runtime.media.carrier import png_mark
-from keyvid.runtime.media.encoder import encode
+from keyvid.runtime.media.encoder import Footage, encode
 from keyvid.runtime.media.label import Label, encode_labelled
 from keyvid.runtime.media.outputs import (
     FOLDER,
@@ -67,13 +67,13 @@ def write_video(
         SettingsError: `scale`, `enlargement` or `kind` is unknown.
     """
     check_scale(scale, enlargement)
-    frames = (_enlarged(frame, scale, enlargement) for frame in frames)
+    larger = (_enlarged(frame, scale, enlargement) for frame in frames)
+    footage = Footage(larger, fps, sound, (scale, enlargement))
 
     def write(path: Path, kind: str) -> str | None:
         if label:
-            enlarged = scale, enlargement
-            return encode_labelled(path, kind, frames, fps, sound, label, enlarged)
-        encode(path, kind, frames, fps, sound)
+            return encode_labelled(path, kind, footage, label)
+        encode(path, kind, footage)
         return None
 
     if not isinstance(path, str | os.PathLike):
@@ -84,21 +84,32 @@ def write_video(
     kind = clip_kind(path)
     if kind == STANDARD_STREAM:
         return _write_to_stdout(write)
-    receipt = None
-    replaces = kind != FOLDER and os.path.exists(path)
     if kind == FOLDER:
-        with atomic_folder(Path(path)) as folder:
-            for index, frame in enumerate(frames):
-                mark = png_mark() if label else None
-                Image.fromarray(frame).save(folder / f"{index:05d}.png", pnginfo=mark)
-    else:
-        with atomic_file(Path(path)) as temporary:
-            receipt = write(temporary, kind)
+        _write_pictures(Path(path), larger, is_marked=label is not None)
+        return None
+    replaces = os.path.exists(path)
+    with atomic_file(Path(path)) as temporary:
+        receipt = write(temporary, kind)
     if replaces:
         remark(f"{shown(path)}: took the place of an older file")
-    if kind == FOLDER or not CONTAINERS[kind].sound_codec:
-        remark(f"{shown(path)}: holds no sound, as this kind of file has none")
+    if not CONTAINERS[kind].sound_codec:
+        _say_that_it_is_silent(path)
     return receipt
+
+
+def _write_pictures(
+    path: Path, frames: Iterable[npt.NDArray[np.uint8]], *, is_marked: bool
+) -> None:
+    """A folder of PNG files, each with the mark of made media where that is wanted."""
+    with atomic_folder(path) as folder:
+        for index, frame in enumerate(frames):
+            mark = png_mark() if is_marked else None
+            Image.fromarray(frame).save(folder / f"{index:05d}.png", pnginfo=mark)
+    _say_that_it_is_silent(path)
+
+
+def _say_that_it_is_silent(path: str | os.PathLike[str]) -> None:
+    remark(f"{shown(path)}: holds no sound, as this kind of file has none")
 
 
 def check_scale(scale: int, enlargement: str = "lanczos") -> None:
