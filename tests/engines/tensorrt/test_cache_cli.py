@@ -1,6 +1,6 @@
 """keyvid-cache shows and removes what is kept."""
 
-from importlib.metadata import version as installed
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -49,14 +49,14 @@ def test_list_names_what_is_damaged(cache: Cache, capsys: pytest.CaptureFixture[
     ("changes", "why"),
     [
         ({}, ""),
-        ({"version": "2020.1.0-1-a"}, f", stale: OpenVINO {installed('openvino')} is installed"),
+        ({"version": "2020.1.0-1-a"}, f", stale: OpenVINO {version('openvino')} is installed"),
         ({"processor": "another"}, ", stale: made for another processor"),
     ],
 )
 def test_list_names_graphs_that_nobody_takes_any_more(
     changes: dict[str, str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = {"version": f"{installed('openvino')}-1-a", "processor": fingerprint()}
+    here = {"version": f"{version('openvino')}-1-a", "processor": fingerprint()}
     made = {"kind": "OpenVINO model", "file": "vae.onnx", **here, **changes}
     Cache(tmp_path / "graphs").put(made, b"compiled")
     main(["list", "--folder", str(tmp_path / "graphs")])
