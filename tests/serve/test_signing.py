@@ -123,7 +123,8 @@ def test_workers_elsewhere_sign_and_tell_nobody_the_key(
     with running(tmp_path / "log", tmp_path / "temporary", *here, data=data) as front:
         elsewhere = Server(tmp_path / "log2", tmp_path, data, *there, listens=False)
         try:
-            placed = httpx2.post(f"{front.url}/clips", **order(steps="1", length="0.5")).json()
+            form = order(steps="1", length="0.5")
+            placed = httpx2.post(f"{front.url}/clips", **form, timeout=60).json()
             job = wait_for(front.url + placed["links"]["self"], "done", "failed")
             assert job["state"] == "done", job["error"]
             clip = httpx2.get(front.url + job["links"]["clip"]).content
