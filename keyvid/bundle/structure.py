@@ -1,7 +1,7 @@
 """Whether a bundle holds what a clip is made with, and its parts fit each other.
 
-A bundle of a few stages is a bundle too; this is asked of one that is to be run. Of the graphs only
-what they read is looked at: engines compare their tensors with the manifest when they open them.
+A bundle of a few stages is a bundle too; this is asked of one that is to be run. The graphs are not
+looked at: when they are opened, what they read is checked, and their tensors against the manifest.
 """
 
 from collections import Counter
@@ -9,7 +9,6 @@ from collections.abc import Collection
 from itertools import product
 from math import prod
 
-from keyvid.bundle.external_data import check_external_data
 from keyvid.bundle.manifest import MANIFEST, Bundle
 from keyvid.bundle.specs import DType, GraphSpec
 from keyvid.bundle.tokenizer import TOKENIZER, tokenize
@@ -40,9 +39,6 @@ def check_complete(bundle: Bundle) -> None:
     except (ValueError, SettingsError) as error:
         manifest = bundle.path / MANIFEST
         raise BundleError(f"{manifest}: {error}; export it again with keyvid-export") from None
-    for stage in bundle.stages.values():
-        for graph in stage.graphs:
-            check_external_data(bundle, graph.file)
     size = bundle.dimensions
     tokenize(bundle.path / TOKENIZER, [""], size.text_tokens, size.vocabulary)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from keyvid.errors import EngineError
 
+_CONVERTER = "openvino.tools.ovc"
 _PLACE = re.compile(
     r"Exception from |Check '.*' failed at |Loading input model$|FrontEnd API failed"
 )
@@ -29,19 +30,19 @@ def import_onnxruntime(install: str) -> Any:
 def import_openvino(install: str) -> Any:
     """The openvino package, which comes with the package `install`.
 
-    Its import sends an event and leaves a client id in the home folder, unless its telemetry
-    package fails to import: then it takes a stub of its own.
+    Its import takes its converter along, which takes as long as all else, sends an event and leaves
+    a client id in the home folder; where the converter fails to import, it goes without.
 
     Raises:
         EngineError: it cannot be imported; says what to do.
     """
     if "openvino" in sys.modules:
         return import_package("openvino", install)
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import fails
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # its import fails
     try:
         return import_package("openvino", install)
     finally:
-        del sys.modules["openvino_telemetry"]
+        del sys.modules[_CONVERTER]
 
 
 def import_cudart() -> Any:

@@ -243,7 +243,7 @@ def test_no_engine_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_needs_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     from keyvid.engines import openvino_engine
 
-    core = SimpleNamespace(available_devices=["CPU"], get_property=lambda *_: ["FP32", "INT8"])
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(openvino_engine, "_core", lambda _: core)
     monkeypatch.setattr(openvino_engine, "_check_compiler", lambda _: None)
     assert probe_engine("openvino").available

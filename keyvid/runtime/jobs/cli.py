@@ -6,6 +6,7 @@ The pipeline and its libraries are imported when a clip is made, so that `--help
 import json
 import logging
 import mimetypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -27,6 +28,9 @@ _LOADING = ("bundle", "engine", "threads", "max_memory")  # arguments of `Pipeli
 _OF_ONE_CLIP = ("output", "report", "plot")
 _SHORT = {"output": ("-o",)}
 
+# Pipelines, which would be taken apart where their last name ends: see `end_process`.
+_HELD: list[Any] = []
+
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +40,10 @@ def main(args: Sequence[str] | None = None) -> int:
     As the command of this process (`args` None) it ends it, see `end_process`.
     """
     code = run_command(_infer, "keyvid-infer", args)
-    return end_process(code) if args is None else code
+    if args is None:
+        end_process(code)
+    _HELD.clear()
+    return code
 
 
 def _size(text: str) -> int:
@@ -189,6 +196,8 @@ def _kind(name: str | None) -> str:
 def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> None:
     from keyvid.runtime.media import isolation
 
+    # NumPy's own threads would wait for work, busily, beside those of the networks.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     isolation.warm_up()  # it starts while this process imports what it needs
 
     from keyvid.runtime.localizer import num_stages
@@ -205,6 +214,7 @@ def _make_one(values: dict[str, Any], loading: dict[str, Any], resume: bool) -> 
     check_outputs(outputs, request.files.values())
     with _told_what_is_written(outputs.names) as written:
         pipeline = Pipeline.load(**loading)
+        _HELD.append(pipeline)
         prepared = pipeline.prepare(request)
         with ProgressDisplay(num_stages(pipeline.bundle, prepared)) as progress:
             clip = make_outputs(
