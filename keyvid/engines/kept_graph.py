@@ -51,7 +51,7 @@ class KeptGraph:
         }
         self._cache: Cache | None = None
         try:
-            if _num_bytes(graph) > MOST_BYTES_OF_GRAPH:
+            if not is_small(graph):
                 return
             self._ingredients = self._describe()
             self._cache = Cache(graph_folder())
@@ -84,7 +84,7 @@ class KeptGraph:
         }
 
 
-def _num_bytes(graph: Path) -> int:
-    """Size of a graph and of the files that it reads."""
+def is_small(graph: Path) -> bool:
+    """Whether opening a graph takes long beside its calls, by the size of it and what it reads."""
     files = [graph, *map(graph.with_name, external_files(graph))]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files) <= MOST_BYTES_OF_GRAPH

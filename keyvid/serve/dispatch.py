@@ -1,12 +1,16 @@
 """The worker's side of the store: orders are made in their turn, their outcome is kept and told."""
 
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dbos import DBOS
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError
 
 from keyvid.errors import SettingsError
 from keyvid.serve.store import (
@@ -67,6 +71,7 @@ def dispatching(
         grace_seconds: that the running one has at the end of the block.
     """
     log_as_ours()
+    event.listen(Engine, "handle_error", _as_lock)
     DBOS(
         config={
             "name": APPLICATION,
@@ -112,3 +117,13 @@ def dispatching(
         yield
     finally:
         DBOS.destroy(workflow_completion_timeout_sec=round(grace_seconds))
+
+
+def _as_lock(context: ExceptionContext) -> None:
+    """Let a full disk under SQLite count as a lock, for whose end DBOS waits.
+
+    Otherwise it gives up, and what came of an order is never known.
+    """
+    if "disk is full" in str(context.original_exception):
+        locked = sqlite3.OperationalError("database is locked, as its disk is full")
+        raise OperationalError(context.statement, None, locked)

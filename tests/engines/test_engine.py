@@ -245,7 +245,7 @@ def test_bf16_needs_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(openvino_engine, "_core", lambda _: core)
-    monkeypatch.setattr(openvino_engine, "_check_compiler", lambda _: None)
+    monkeypatch.setattr(openvino_engine, "_settings_of_small", lambda _: {})
     assert probe_engine("openvino").available
     assert probe_engine("openvino-bf16").detail.startswith("this processor has no bfloat16")
 

@@ -67,6 +67,18 @@ class _ChoiceOption(click.Option):
         return names, f"{text}  [default: {default}]"
 
 
+class _Command(click.Command):
+    """A command that knows what people look for and is called otherwise."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name == "--loop":
+                error.possibilities = ["--end first"]
+            raise
+
+
 @cache
 def _packaged_sampling() -> dict[str, Any]:
     """Sampling of the default bundle by the options' names; nothing where it cannot be read."""
@@ -98,6 +110,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command(
+    cls=_Command,
     context_settings=CONTEXT,
     epilog="The sampling defaults shown are those of the packaged bundle; other bundles have their "
     "own. An option of both U-Nets also changes the interpolator, unless --interpolator-... is "

@@ -284,6 +284,11 @@ def test_both_inputs_are_needed(
     assert f"Missing argument '{missing}'." in capsys.readouterr().err
 
 
+def test_who_looks_for_a_loop_finds_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["a.png", "a.wav", "--loop"]) == 2
+    assert "No such option '--loop'. Did you mean '--end first'?" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("keyvid-infer 0.")
