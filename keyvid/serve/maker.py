@@ -1,13 +1,15 @@
 """Making a job: its order becomes a clip in its folder, whatever was there of it before."""
 
 import logging
+import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from keyvid.errors import KeyvidError, ProvenanceError
+from keyvid.errors import KeyvidError, MediaError, ProvenanceError
+from keyvid.file_safety import NO_ROOM
 from keyvid.provenance.credentials import Signer
 from keyvid.runtime.networks.stages import SEGMENT
 from keyvid.runtime.outputs import is_interrupted, make_outputs
@@ -15,6 +17,7 @@ from keyvid.runtime.pipeline import Pipeline
 from keyvid.runtime.progress import Forecast
 from keyvid.serve.job_folder import CLIP, PLOT, REPORT, JobFolder, JobProgress, crashes
 from keyvid.serve.scheduling import is_worth_a_try
+from keyvid.sizes import format_sizes
 from keyvid.vocabulary import Outputs
 
 Clock = Callable[[], float]
@@ -129,14 +132,16 @@ class Maker:
             plot=str(folder.path / PLOT),
             signer=self._signer,
         )
-        clip = make_outputs(
-            outputs,
-            order.prepared,
-            self._pipeline,
-            self._reporter(folder),
-            resume=is_interrupted(clip_path),
-            tell_path=False,  # where the server keeps its models is its own affair
-        )
+        inputs = order.prepared.inputs
+        with _told_of_room(folder.path, inputs.num_frames * inputs.picture.nbytes):
+            clip = make_outputs(
+                outputs,
+                order.prepared,
+                self._pipeline,
+                self._reporter(folder),
+                resume=is_interrupted(clip_path),
+                tell_path=False,  # where the server keeps its models is its own affair
+            )
         return {"state": "done", "remarks": list(clip.remarks), "timings": clip.timings}
 
     def _reporter(self, folder: JobFolder) -> Callable[[str, int, int], None]:
@@ -166,3 +171,23 @@ class Maker:
     def _know_step(self, stage: str, seconds: float | None) -> None:
         if seconds is not None:
             self._longest_steps[stage] = max(seconds, self._longest_steps.get(stage, 0.0))
+
+
+@contextmanager
+def _told_of_room(folder: Path, num_bytes: int) -> Iterator[None]:
+    """Let a disk that is full be an error that says how much frames of `num_bytes` want there.
+
+    Raises:
+        MediaError: there is no room.
+    """
+    try:
+        yield
+    except (OSError, KeyvidError) as failure:
+        cause = failure if isinstance(failure, OSError) else failure.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in NO_ROOM:
+            raise
+        needed, free = format_sizes(num_bytes, shutil.disk_usage(folder).free)
+        raise MediaError(
+            f"no room on the server's disk: the frames take {needed} and files of the clip come to "
+            f"that, {free} are free; order it later"
+        ) from failure
