@@ -67,6 +67,7 @@ def fill(folder: Path) -> Path:
             return path
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_in_mid_clip(server: Server, disk: Path) -> None:
     first, second = order(server), order(server)
     wait_for(server, first, "running")
