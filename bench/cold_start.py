@@ -54,7 +54,9 @@ def warm_clip(pipeline: Pipeline, scene: str, folder: Path) -> Taken:
     image, audio = EXAMPLES / f"{scene}.png", EXAMPLES / f"{scene}.wav"
     before, start = time.process_time(), time.perf_counter()
     pipeline(image, audio).save(folder / "clip.mp4")
-    return Taken(time.perf_counter() - start, time.process_time() - before)
+    taken = Taken(time.perf_counter() - start, time.process_time() - before)
+    (folder / "clip.mp4").unlink()
+    return taken
 
 
 def table(rows: dict[str, list[Taken]]) -> str:
