@@ -74,9 +74,9 @@ class _Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name == "--loop":
-                error.possibilities = ["--end first"]
-            raise
+            if error.option_name != "--loop":
+                raise
+            raise click.NoSuchOption("--loop", possibilities=["--end first"], ctx=ctx) from None
 
 
 @cache
