@@ -76,7 +76,7 @@ class _Command(click.Command):
         except click.NoSuchOption as error:
             if error.option_name != "--loop":
                 raise
-            raise click.NoSuchOption("--loop", possibilities=["--end first"], ctx=ctx) from None
+            raise click.UsageError("No such option '--loop'. Did you mean '--end first'?") from None
 
 
 @cache
