@@ -318,3 +318,14 @@ def test_a_bundle_that_moved_is_the_same(
     shutil.copytree(affine_bundle.path, tmp_path / "copy")
     np.testing.assert_array_equal(outcome(Bundle.load(tmp_path / "copy"), affine), right)
     assert compiled == []
+
+
+def test_an_openvino_that_does_not_know_the_setting_of_small_graphs(
+    affine_bundle: Bundle, affine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino_engine._settings_of_small.cache_clear()
+    monkeypatch.setattr(openvino_engine, "_OPENS_SOON", {"NO_SUCH_SETTING": "1"})
+    np.testing.assert_allclose(
+        outcome(affine_bundle, affine), affine.expected(**affine.draw(3)), atol=1e-5
+    )
+    openvino_engine._settings_of_small.cache_clear()
