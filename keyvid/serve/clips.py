@@ -189,9 +189,29 @@ def list_jobs(
     after: Annotated[str | None, Query(description="Id of the last job of a page")] = None,
 ) -> JobPage:
     """Your jobs, the newest first."""
-    jobs, has_more = workshop.page(client, limit, after)
+    jobs, has_more = page_of(workshop, client, limit, after)
     following = f"{root}/clips?limit={limit}&after={jobs[-1].id}" if has_more else None
     return JobPage(jobs=[describe(job, workshop, root) for job in jobs], next=following)
+
+
+def page_of(
+    workshop: Workshop,
+    client: str,
+    limit: int,
+    after: str | None,
+    *,
+    newest_first: bool = True,
+) -> tuple[list[Job], bool]:
+    """As `Workshop.page`; 422 where the last job that was seen is not there any more.
+
+    An empty page would look like the end of them all.
+    """
+    try:
+        return workshop.page(client, limit, after, newest_first=newest_first)
+    except LookupError:
+        raise HTTPException(
+            422, "after is no job that is known, or no longer; begin again without it"
+        ) from None
 
 
 def look_at_a_job(job: Found, workshop: Shop, root: Root) -> JobAnswer:

@@ -65,7 +65,8 @@ async def _mistake(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    given = ascii(first["input"])[:_LONGEST]
+    given = str(first["input"])
+    given = ascii(given if len(given) <= _LONGEST else f"{given[:_LONGEST]}...")
     wanted = _WANTED.get(first["type"], "another value").format_map(first.get("ctx", {}))
     return problem(path_of(request.scope), 422, f"{first['loc'][-1]} is {given}; want {wanted}")
 

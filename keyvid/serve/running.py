@@ -183,6 +183,7 @@ def _serve(
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if self.asked:  # a second time
+                logging.getLogger("uvicorn.error").disabled = True  # it tells what it breaks off
                 self.should_exit = self.force_exit = True
             self.asked = True
             Thread(target=self.end_work, daemon=True).start()

@@ -11,7 +11,15 @@ from PIL import Image
 from pydantic import BaseModel
 
 from keyvid.serve.answers import Failure, says
-from keyvid.serve.clips import Answers, Client, IdempotencyKey, Shop, find_job, take_and_submit
+from keyvid.serve.clips import (
+    Answers,
+    Client,
+    IdempotencyKey,
+    Shop,
+    find_job,
+    page_of,
+    take_and_submit,
+)
 from keyvid.serve.files import send_file
 from keyvid.serve.form import MOST_SCALE, video_form_schema
 from keyvid.serve.job import Job
@@ -138,7 +146,8 @@ def list_videos(
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
     """Your videos, the newest first; `after` is the id of the last one of a page."""
-    jobs, has_more = workshop.page(client, limit, after, newest_first=order == "desc")
+    newest_first = order == "desc"
+    jobs, has_more = page_of(workshop, client, limit, after, newest_first=newest_first)
     data = [_describe(job, workshop) for job in jobs]
     return VideoList(
         data=data,

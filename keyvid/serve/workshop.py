@@ -256,13 +256,17 @@ class Workshop:
 
         Args:
             after: the last one that was seen.
+        Raises:
+            LookupError: that one is not known, or no longer.
         """
         jobs = [job for job in self.jobs if job.client == client]
         if newest_first:
             jobs.reverse()
         if after is not None:
             ids = [job.id for job in jobs]
-            jobs = jobs[ids.index(after) + 1 :] if after in ids else []
+            if after not in ids:
+                raise LookupError(after)
+            jobs = jobs[ids.index(after) + 1 :]
         return jobs[:limit], len(jobs) > limit
 
     def expires(self, job: Job) -> float | None:

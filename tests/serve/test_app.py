@@ -337,10 +337,11 @@ def test_the_interface_describes_itself(serve: Serve) -> None:
         ("limit=abc", "limit is 'abc'; want a whole number"),
         ("limit=1.5", "limit is '1.5'; want a whole number"),
         ("limit=", "limit is ''; want a whole number"),
-        ("limit=" + "9" * 5000, "limit is '" + "9" * 39 + "; want a smaller number"),
+        ("limit=" + "9" * 5000, f"limit is '{'9' * 40}...'; want a smaller number"),
         ("limit=0", "limit is '0'; want 1 at least"),
         ("limit=%0a101", r"limit is '\n101'; want 100 at most"),
         ("order=up", "order is 'up'; want 'asc' or 'desc'"),
+        ("after=gone", "after is no job that is known, or no longer; begin again without it"),
     ],
 )
 def test_wrong_queries_are_a_line_of_ours(serve: Serve, query: str, detail: str) -> None:
@@ -352,7 +353,7 @@ def test_wrong_queries_are_a_line_of_ours(serve: Serve, query: str, detail: str)
     ("key", "detail"),
     [
         ("", "is ''; want 1 character at least"),
-        ("k" * 256, f"is '{'k' * 39}; want 255 characters at most"),
+        ("k" * 256, f"is '{'k' * 40}...'; want 255 characters at most"),
         ("a b", "is 'a b'; want visible characters of ASCII"),
     ],
 )
