@@ -28,6 +28,7 @@ _NO_JOB: Answers = {
     404: says("No such job"),
     410: says("The job was kept long enough, and is deleted"),
 }
+_NO_PAGE: Answers = {404: says("No such job to go on after"), 422: says("No such page")}
 REFUSALS: Answers = {
     400: {"model": Detail, "description": "Not a form, or picture or sound are not in it"},
     408: {"model": Detail, "description": "The form did not come to its end in time"},
@@ -97,7 +98,7 @@ def clips_router(workshop: Workshop) -> APIRouter:
         responses=REFUSALS,
         openapi_extra={"requestBody": form_schema(workshop.bundle)},
     )(order_a_clip)
-    router.get("", responses={422: says("No such page")})(list_jobs)
+    router.get("", responses=_NO_PAGE)(list_jobs)
     router.get("/{job_id}", responses=_NO_JOB)(look_at_a_job)
     router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_NO_JOB)(
         watch_a_job
@@ -202,7 +203,7 @@ def page_of(
     *,
     newest_first: bool = True,
 ) -> tuple[list[Job], bool]:
-    """As `Workshop.page`; 422 where the last job that was seen is not there any more.
+    """As `Workshop.page`; 404 where the last job that was seen is not there any more.
 
     An empty page would look like the end of them all.
     """
@@ -210,7 +211,7 @@ def page_of(
         return workshop.page(client, limit, after, newest_first=newest_first)
     except LookupError:
         raise HTTPException(
-            422, "after is no job that is known, or no longer; begin again without it"
+            404, "after is no job that is known, or no longer; begin again without it"
         ) from None
 
 

@@ -88,6 +88,10 @@ _NOT_THERE: Answers = {
     404: says("No such video", "Failure"),
     410: says("The video was kept long enough, and is deleted", "Failure"),
 }
+_NO_PAGE: Answers = {
+    404: says("No such video to go on after", "Failure"),
+    422: says("No such page", "Failure"),
+}
 _REFUSALS: Answers = {
     400: {"model": Failure, "description": "No order, or picture or sound are not in it"},
     408: says("It did not come to its end in time", "Failure"),
@@ -111,7 +115,7 @@ def videos_router(workshop: Workshop) -> APIRouter:
         422: _REFUSALS[422],
     }
     router.post("", responses=_REFUSALS, openapi_extra={"requestBody": body})(create_a_video)
-    router.get("", responses={422: _REFUSALS[422]})(list_videos)
+    router.get("", responses=_NO_PAGE)(list_videos)
     router.get("/{job_id}", responses=_NOT_THERE)(retrieve_a_video)
     router.delete("/{job_id}", responses=_NOT_THERE)(delete_a_video)
     router.get("/{job_id}/content", response_class=FileResponse, responses=a_file)(download_a_video)

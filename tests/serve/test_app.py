@@ -341,12 +341,23 @@ def test_the_interface_describes_itself(serve: Serve) -> None:
         ("limit=0", "limit is '0'; want 1 at least"),
         ("limit=%0a101", r"limit is '\n101'; want 100 at most"),
         ("order=up", "order is 'up'; want 'asc' or 'desc'"),
-        ("after=gone", "after is no job that is known, or no longer; begin again without it"),
     ],
 )
 def test_wrong_queries_are_a_line_of_ours(serve: Serve, query: str, detail: str) -> None:
     answer = serve().get(f"/v1/videos?{query}")
     assert (answer.status_code, answer.json()["error"]["message"]) == (422, detail)
+
+
+def test_a_page_after_a_job_that_is_gone_is_not_the_end(serve: Serve) -> None:
+    message = "after is no job that is known, or no longer; begin again without it"
+    client = serve()
+    for url in ("/clips?after=gone", "/v1/videos?after=gone", "/v1/videos?after="):
+        answer = client.get(url)
+        said = answer.json()
+        assert (answer.status_code, said.get("detail") or said["error"]["message"]) == (
+            404,
+            message,
+        )
 
 
 @pytest.mark.parametrize(
