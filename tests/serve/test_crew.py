@@ -75,6 +75,20 @@ def test_what_is_not_done_in_time_is_gone_on_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_second_signal_ends_it_before_its_grace(tmp_path: Path) -> None:
+    with running(tmp_path / "log", tmp_path / "temporary", *OPTIONS, main=DRAWN) as server:
+        job = order(server, steps="100")
+        while httpx2.get(job).json()["progress"]["step"] < 3:
+            time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in server.log
+        assert server.log.rstrip().endswith("stopped")
+
+
+@pytest.mark.long
 def test_a_store_that_is_locked_for_a_while(tmp_path: Path) -> None:
     with running(tmp_path / "log", tmp_path / "temporary", *OPTIONS, main=DRAWN) as server:
         wait_for(order(server), "done")
