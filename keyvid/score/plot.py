@@ -48,9 +48,14 @@ def motion_panel(film: Film, seen: Observation, truth: Film | None = None) -> Mo
 
 def motion_page(panels: Sequence[MotionPanel], title: str) -> bytes:
     """The page of `draw_motion` as a PNG."""
-    page = io.BytesIO()
-    draw_motion(panels, title).save(page, "PNG")
-    return page.getvalue()
+    return as_png(draw_motion(panels, title))
+
+
+def as_png(page: Image.Image) -> bytes:
+    """The content of a PNG file."""
+    content = io.BytesIO()
+    page.save(content, "PNG")
+    return content.getvalue()
 
 
 def draw_motion(panels: Sequence[MotionPanel], title: str) -> Image.Image:

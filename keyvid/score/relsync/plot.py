@@ -1,10 +1,10 @@
 """How much of a shifted sound the judge notices, as a curve."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from keyvid.score.plot import as_png
 from keyvid.score.relsync.verdicts import SHIFTS_MS, Estimate, Verdict, signed_sensitivity
 
 _WIDTH, _HEIGHT = 720, 360
@@ -19,11 +19,8 @@ def sensitivity_page(verdicts: Sequence[Verdict], *, with_true: bool) -> bytes:
     curves = {"films": signed_sensitivity(verdicts, true=False)}
     if with_true:
         curves["true films"] = signed_sensitivity(verdicts, true=True)
-    page = io.BytesIO()
-    draw_sensitivity(curves, "RelSync of a film with its sound later, against itself").save(
-        page, "PNG"
-    )
-    return page.getvalue()
+    title = "RelSync of a film with its sound later, against itself"
+    return as_png(draw_sensitivity(curves, title))
 
 
 def draw_sensitivity(curves: Mapping[str, Mapping[int, Estimate]], title: str) -> Image.Image:
